@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// maxBatch is how many operations share one transaction at the most; it bounds how long one of them waits.
+const maxBatch = 2048
+
+// op is one writer's part of a transaction.
+type op struct {
+	fn   func(*Tx) error
+	err  error // of fn, when fn itself refused
+	done chan error
+}
+
+// Update runs fn in a write transaction that it shares with other writers, and returns nil only after the transaction
+// was committed and synced. When fn returns an error, none of its writes is kept and the others' are. fn may run more
+// than once and must have no effect of its own but through tx.
+//
+// Another error means that the outcome is unknown: the writes may be there after all.
+func (s *Store) Update(fn func(*Tx) error) error {
+	return s.UpdateContext(context.Background(), fn)
+}
+
+// UpdateContext is Update for a caller who cannot wait: when ctx is done first it returns the context's cause, and the
+// writes may still be made.
+func (s *Store) UpdateContext(ctx context.Context, fn func(*Tx) error) error {
+	o := &op{fn: fn, done: make(chan error, 1)}
+	select {
+	case s.ops <- o:
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.done:
+		select {
+		case err := <-o.done:
+			return err
+		default:
+			return ErrClosed
+		}
+	}
+}
+
+// View runs fn in a read transaction. fn must not call Update.
+func (s *Store) View(fn func(*Tx) error) error {
+	return s.db.View(func(btx *bolt.Tx) error { return fn(newTx(s, btx)) })
+}
+
+// commitLoop is the only writer: it takes what waits, commits it in one transaction, and answers. It never waits for
+// more to come, since the sync of one transaction is the time in which the next one gathers.
+func (s *Store) commitLoop() {
+	defer close(s.done)
+	batch := make([]*op, 0, maxBatch)
+	for {
+		batch = batch[:0]
+		select {
+		case o := <-s.ops:
+			batch = append(batch, o)
+		case <-s.quit:
+			for s.drain(&batch); len(batch) > 0; s.drain(&batch) {
+				s.commit(batch)
+				batch = batch[:0]
+			}
+			return
+		}
+		s.drain(&batch)
+		s.commit(batch)
+	}
+}
+
+func (s *Store) drain(batch *[]*op) {
+	for len(*batch) < maxBatch {
+		select {
+		case o := <-s.ops:
+			*batch = append(*batch, o)
+		default:
+			return
+		}
+	}
+}
+
+// errRefused makes bbolt roll back because one operation refused.
+var errRefused = errors.New("refused")
+
+func (s *Store) commit(batch []*op) {
+	for len(batch) > 0 {
+		var tx *Tx
+		refused := -1
+		err := s.db.Update(func(btx *bolt.Tx) error {
+			tx = newTx(s, btx)
+			for i, o := range batch {
+				if o.err = o.fn(tx); o.err != nil {
+					refused = i
+					return errRefused
+				}
+			}
+			return tx.flush()
+		})
+		if refused >= 0 { // roll back, leave this one out, try the rest again
+			batch[refused].done <- batch[refused].err
+			batch = append(batch[:refused], batch[refused+1:]...)
+			continue
+		}
+		if err == nil {
+			tx.committed()
+		} else if fatal(err) {
+			select {
+			case s.failed <- err:
+			default:
+			}
+		}
+		for _, o := range batch {
+			o.done <- err
+		}
+		return
+	}
+}
+
+// fatal reports whether the file can no longer be trusted after err. A full disk heals; after a failed sync the kernel
+// may have dropped the pages, so that only opening anew tells what is there.
+func fatal(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADF)
+}

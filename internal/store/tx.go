@@ -1,0 +1,340 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/triggerd/triggerd/internal/event"
+)
+
+// Buckets. docs/storage.md describes each key and value; change both together.
+var (
+	bucketMeta          = []byte("meta")          // version, incarnation, epoch
+	bucketCounters      = []byte("counters")      // name → uint64
+	bucketMailboxes     = []byte("mailboxes")     // num → Mailbox
+	bucketFeeds         = []byte("feeds")         // num → Feed
+	bucketSubscriptions = []byte("subscriptions") // id → Subscription
+	bucketItems         = []byte("items")         // mailbox num + item id → Item
+	bucketInbox         = []byte("inbox")         // sequence → accepted notifications of one request
+	bucketLifecycle     = []byte("lifecycle")     // sequence → Lifecycle
+	bucketOutbox        = []byte("outbox")        // sequence → event.Event
+	bucketAcks          = []byte("acks")          // outbox sequence → Ack
+	bucketSequences     = []byte("sequences")     // partition key → uint64
+	bucketQuarantine    = []byte("quarantine")    // sequence → Quarantine
+)
+
+var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems,
+	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine}
+
+// appendFill is how full pages of buckets are packed whose keys only ever grow.
+const appendFill = 0.95
+
+// Tx is a transaction, shared with others when it writes. It must not be used after the function it was given to has
+// returned, and belongs to that function's goroutine.
+type Tx struct {
+	s     *Store
+	btx   *bolt.Tx
+	dirty dirty
+	after []func() // run under s.mu once committed
+}
+
+// dirty is what many operations of one transaction change and one write at its end makes durable.
+type dirty struct {
+	counters  map[string]uint64 // deltas
+	sequences map[string]uint64 // new values
+	rows      map[uint64][]byte // inbox rows without their checksum, records settled in place
+}
+
+func newTx(s *Store, btx *bolt.Tx) *Tx { return &Tx{s: s, btx: btx} }
+
+func (tx *Tx) bucket(name []byte) *bolt.Bucket { return tx.btx.Bucket(name) }
+
+func (tx *Tx) appending(name []byte) *bolt.Bucket {
+	b := tx.btx.Bucket(name)
+	b.FillPercent = appendFill
+	return b
+}
+
+// Count adds to a counter of the law.
+func (tx *Tx) Count(name string, n uint64) {
+	if tx.dirty.counters == nil {
+		tx.dirty.counters = map[string]uint64{}
+	}
+	tx.dirty.counters[name] += n
+}
+
+func (tx *Tx) onCommit(fn func()) { tx.after = append(tx.after, fn) }
+
+func (tx *Tx) flush() error {
+	b := tx.bucket(bucketCounters)
+	for name, n := range tx.dirty.counters {
+		total := n
+		if v := b.Get([]byte(name)); v != nil {
+			total += binary.BigEndian.Uint64(v)
+		}
+		if err := b.Put([]byte(name), key64(total)); err != nil {
+			return err
+		}
+	}
+	b = tx.bucket(bucketSequences)
+	for name, n := range tx.dirty.sequences {
+		if err := b.Put([]byte(name), key64(n)); err != nil {
+			return err
+		}
+	}
+	return tx.flushInbox()
+}
+
+func (tx *Tx) committed() {
+	tx.s.mu.Lock()
+	defer tx.s.mu.Unlock()
+	for name, n := range tx.dirty.counters {
+		tx.s.counters[name] += n
+	}
+	for _, fn := range tx.after {
+		fn()
+	}
+}
+
+// put writes a record as JSON with its checksum.
+func (tx *Tx) put(bucket, key []byte, v any) error {
+	b, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return tx.bucket(bucket).Put(key, b)
+}
+
+// PutMailbox stores a mailbox, assigning its number when it has none.
+func (tx *Tx) PutMailbox(m *Mailbox) error {
+	if m.Num == 0 {
+		n, err := tx.bucket(bucketMailboxes).NextSequence()
+		if err != nil {
+			return err
+		}
+		m.Num = uint32(n)
+	}
+	kept := *m
+	tx.onCommit(func() { tx.s.mailboxes[kept.Num] = &kept })
+	return tx.put(bucketMailboxes, key32(m.Num), m)
+}
+
+// PutFeed stores a feed, assigning its number when it has none.
+func (tx *Tx) PutFeed(f *Feed) error {
+	if f.Num == 0 {
+		n, err := tx.bucket(bucketFeeds).NextSequence()
+		if err != nil {
+			return err
+		}
+		f.Num = uint32(n)
+	}
+	kept := *f
+	tx.onCommit(func() { tx.s.feeds[kept.Num] = &kept })
+	return tx.put(bucketFeeds, key32(f.Num), f)
+}
+
+// UpdateFeed changes a feed by what fn does to it, starting from what the transaction sees, so that two writers do not
+// undo each other. It returns the feed as stored.
+func (tx *Tx) UpdateFeed(num uint32, fn func(*Feed)) (Feed, error) {
+	var f Feed
+	v := tx.bucket(bucketFeeds).Get(key32(num))
+	if v == nil {
+		return f, fmt.Errorf("feed %d is not stored", num)
+	}
+	if err := decode(v, &f); err != nil {
+		return f, fmt.Errorf("feed %d: %w", num, err)
+	}
+	fn(&f)
+	return f, tx.PutFeed(&f)
+}
+
+// DeleteFeed forgets a feed and settles what is pending for it as filtered: nobody watches it any more.
+func (tx *Tx) DeleteFeed(num uint32) error {
+	pending, err := tx.Pending(num, 0)
+	if err != nil {
+		return err
+	}
+	for _, e := range pending {
+		if err := tx.Settle(e, Filtered); err != nil {
+			return err
+		}
+	}
+	tx.onCommit(func() { delete(tx.s.feeds, num) })
+	return tx.bucket(bucketFeeds).Delete(key32(num))
+}
+
+// PutSubscription stores a subscription under its id.
+func (tx *Tx) PutSubscription(sub *Subscription) error {
+	kept := *sub
+	tx.onCommit(func() { tx.s.subs[kept.ID] = &kept })
+	return tx.put(bucketSubscriptions, []byte(sub.ID), sub)
+}
+
+// DeleteSubscription forgets a subscription.
+func (tx *Tx) DeleteSubscription(id string) error {
+	tx.onCommit(func() { delete(tx.s.subs, id) })
+	return tx.bucket(bucketSubscriptions).Delete([]byte(id))
+}
+
+func itemKey(mailbox uint32, id string) []byte {
+	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(id)), mailbox), id...)
+}
+
+// Item reads what is known of an item; ok is false when nothing is.
+func (tx *Tx) Item(mailbox uint32, id string) (it Item, ok bool, err error) {
+	v := tx.bucket(bucketItems).Get(itemKey(mailbox, id))
+	if v == nil {
+		return it, false, nil
+	}
+	if err := decode(v, &it); err != nil {
+		return it, false, fmt.Errorf("item of mailbox %d: %w", mailbox, err)
+	}
+	return it, true, nil
+}
+
+// EncodedItem is an item ready to be written, so that encoding need not be done inside a transaction.
+type EncodedItem struct {
+	ID    string
+	value []byte
+}
+
+// EncodeItem prepares an item for PutItem.
+func EncodeItem(id string, it *Item) (EncodedItem, error) {
+	v, err := encode(it)
+	return EncodedItem{id, v}, err
+}
+
+// PutItem stores what is known of an item.
+func (tx *Tx) PutItem(mailbox uint32, it EncodedItem) error {
+	return tx.bucket(bucketItems).Put(itemKey(mailbox, it.ID), it.value)
+}
+
+// DeleteItem forgets an item.
+func (tx *Tx) DeleteItem(mailbox uint32, id string) error {
+	return tx.bucket(bucketItems).Delete(itemKey(mailbox, id))
+}
+
+// EachItem calls fn for every known item of a mailbox, in the order of ids, until fn returns an error. A damaged record
+// is given as err with an empty item, and the walk goes on.
+func (tx *Tx) EachItem(mailbox uint32, fn func(id string, it *Item, err error) error) error {
+	prefix := key32(mailbox)
+	c := tx.bucket(bucketItems).Cursor()
+	for k, v := c.Seek(prefix); k != nil && len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox; k, v = c.Next() {
+		var it Item
+		err := decode(v, &it)
+		if err := fn(string(k[4:]), &it, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutQuarantine parks something that could not be processed.
+func (tx *Tx) PutQuarantine(q *Quarantine) error {
+	b := tx.appending(bucketQuarantine)
+	n, err := b.NextSequence()
+	if err != nil {
+		return err
+	}
+	q.Seq = n
+	tx.Count("quarantine_entries", 1)
+	return tx.put(bucketQuarantine, key64(n), q)
+}
+
+// AppendEvent puts an event into the outbox and gives it the next sequence number of its watch and mailbox. What it
+// sets in e is final only once the transaction is committed.
+func (tx *Tx) AppendEvent(e *event.Event) error {
+	key := e.PartitionKey()
+	if tx.dirty.sequences == nil {
+		tx.dirty.sequences = map[string]uint64{}
+	}
+	n, ok := tx.dirty.sequences[key]
+	if !ok {
+		if v := tx.bucket(bucketSequences).Get([]byte(key)); v != nil {
+			n = binary.BigEndian.Uint64(v)
+		}
+	}
+	e.Sequence, e.Epoch = n+1, tx.s.epoch
+	v, err := encode(e)
+	if err != nil {
+		return err
+	}
+	b := tx.appending(bucketOutbox)
+	seq, err := b.NextSequence()
+	if err != nil {
+		return err
+	}
+	tx.dirty.sequences[key] = n + 1
+	tx.Count("events_"+e.Area+"_"+e.Name, 1)
+	tx.Count(counterAppended, 1)
+	tx.wakeOutbox()
+	return b.Put(key64(seq), v)
+}
+
+// Mailbox returns a copy of a mailbox's record.
+func (s *Store) Mailbox(num uint32) (Mailbox, bool) { return lookup(s, s.mailboxes, num) }
+
+// Feed returns a copy of a feed's record.
+func (s *Store) Feed(num uint32) (Feed, bool) { return lookup(s, s.feeds, num) }
+
+// Subscription returns a copy of a subscription's record.
+func (s *Store) Subscription(id string) (Subscription, bool) { return lookup(s, s.subs, id) }
+
+// Mailboxes returns copies of all mailboxes, in no order.
+func (s *Store) Mailboxes() []Mailbox { return all(s, s.mailboxes) }
+
+// Feeds returns copies of all feeds, in no order.
+func (s *Store) Feeds() []Feed { return all(s, s.feeds) }
+
+// Subscriptions returns copies of all subscriptions, the removed ones among them, in no order.
+func (s *Store) Subscriptions() []Subscription { return all(s, s.subs) }
+
+func lookup[K comparable, V any](s *Store, m map[K]*V, k K) (v V, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if p := m[k]; p != nil {
+		return *p, true
+	}
+	return v, false
+}
+
+func all[K comparable, V any](s *Store, m map[K]*V) []V {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]V, 0, len(m))
+	for _, p := range m {
+		out = append(out, *p)
+	}
+	return out
+}
+
+// Expect lets notifications for a subscription that is just being created be recognized by their clientState, since
+// they may arrive before the answer that brings its id (W-18). forget ends that.
+func (s *Store) Expect(stateHash [32]byte, feed uint32) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expected[stateHash] = feed
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.expected, stateHash)
+	}
+}
+
+// Expected finds the feed whose subscription is being created with that clientState.
+func (s *Store) Expected(stateHash [32]byte) (feed uint32, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	feed, ok = s.expected[stateHash]
+	return feed, ok
+}
+
+// Counters returns the counters of the law: "accepted", "settled_<outcome>", "events_<area>_<name>" and others.
+func (s *Store) Counters() map[string]uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return maps.Clone(s.counters)
+}
