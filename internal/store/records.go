@@ -36,7 +36,8 @@ type Feed struct {
 	BaselinedAt time.Time     `json:"baselined_at,omitzero"` // zero until the first enumeration is complete
 	TrueUpAt    time.Time     `json:"true_up_at,omitzero"`   // start of the last completed enumeration
 
-	Watches map[string]time.Time `json:"watches,omitempty"` // watch → since when it follows this feed; replaced, never changed in place
+	Watches  map[string]time.Time `json:"watches,omitempty"`  // watch → since when it follows this feed; replaced, never changed in place
+	Starting map[string]bool      `json:"starting,omitempty"` // watches that joined a read feed and still want what was there before; replaced likewise
 
 	PushAt   time.Time `json:"push_at,omitzero"`   // last notification that a round confirmed
 	MissedAt time.Time `json:"missed_at,omitzero"` // last change found that push never announced
@@ -62,14 +63,23 @@ type Subscription struct {
 }
 
 // Live reports whether the subscription is believed to exist at Graph.
-func (s *Subscription) Live(now time.Time) bool { return s.RemovedAt.IsZero() && now.Before(s.ExpiresAt) }
+func (s *Subscription) Live(now time.Time) bool {
+	return s.RemovedAt.IsZero() && now.Before(s.ExpiresAt)
+}
 
 // Item is what is known of one message: the last look at it, and when that was.
 type Item struct {
 	event.Observed
+	Level  event.Content `json:"level"` // which properties the look held
+	SeenAt time.Time     `json:"seen_at"`
+	GoneAt time.Time     `json:"gone_at,omitzero"` // Graph no longer has it
+}
+
+// Reference is what is known of an item that is only told about by reference.
+type Reference struct {
+	Keys   []string  `json:"keys"` // change keys told already, newest last
 	SeenAt time.Time `json:"seen_at"`
-	GoneAt time.Time `json:"gone_at,omitzero"` // Graph no longer has it
-	Recent []string  `json:"recent,omitempty"` // change keys already published as notification events, newest last
+	GoneAt time.Time `json:"gone_at,omitzero"` // its deletion was told
 }
 
 // Notification is one accepted change notification.

@@ -18,6 +18,7 @@ var (
 	bucketFeeds         = []byte("feeds")         // num → Feed
 	bucketSubscriptions = []byte("subscriptions") // id → Subscription
 	bucketItems         = []byte("items")         // mailbox num + item id → Item
+	bucketReferences    = []byte("references")    // mailbox num + item id → Reference
 	bucketInbox         = []byte("inbox")         // sequence → accepted notifications of one request
 	bucketLifecycle     = []byte("lifecycle")     // sequence → Lifecycle
 	bucketOutbox        = []byte("outbox")        // sequence → event.Event
@@ -26,7 +27,7 @@ var (
 	bucketQuarantine    = []byte("quarantine")    // sequence → Quarantine
 )
 
-var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems,
+var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems, bucketReferences,
 	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine}
 
 // appendFill is how full pages of buckets are packed whose keys only ever grow.
@@ -230,6 +231,19 @@ func (tx *Tx) EachItem(mailbox uint32, fn func(id string, it *Item, err error) e
 		}
 	}
 	return nil
+}
+
+// Reference reads what was told of an item by reference; the zero value when nothing was.
+func (tx *Tx) Reference(mailbox uint32, id string) (r Reference, err error) {
+	if v := tx.bucket(bucketReferences).Get(itemKey(mailbox, id)); v != nil {
+		err = decode(v, &r)
+	}
+	return r, err
+}
+
+// PutReference stores what was told of an item by reference.
+func (tx *Tx) PutReference(mailbox uint32, id string, r *Reference) error {
+	return tx.put(bucketReferences, itemKey(mailbox, id), r)
 }
 
 // PutQuarantine parks something that could not be processed.
