@@ -27,8 +27,8 @@ type Item struct {
 // FieldChange is one difference between two looks at an item. Old and New are absent where the value is not kept.
 type FieldChange struct {
 	Field string         `json:"field"`
-	Old   jsontext.Value `json:"old,omitempty"`
-	New   jsontext.Value `json:"new,omitempty"`
+	Old   jsontext.Value `json:"old,omitzero"`
+	New   jsontext.Value `json:"new,omitzero"`
 }
 
 // Move tells where a moved item came from and went to. From is null when no watched folder held it before.
