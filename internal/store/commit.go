@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
@@ -58,10 +59,20 @@ func (s *Store) View(fn func(*Tx) error) error {
 	return s.db.View(func(btx *bolt.Tx) error { return fn(newTx(s, btx)) })
 }
 
+// Commits is how many transactions were committed in the life of the file; 0 when it is closed.
+func (s *Store) Commits() (n uint64) {
+	_ = s.db.View(func(btx *bolt.Tx) error {
+		n = uint64(btx.ID())
+		return nil
+	})
+	return n
+}
+
 // commitLoop is the only writer: it takes what waits, commits it in one transaction, and answers. It never waits for
 // more to come, since the sync of one transaction is the time in which the next one gathers.
 func (s *Store) commitLoop() {
 	defer close(s.done)
+	var broken error // after it nothing is written any more
 	batch := make([]*op, 0, maxBatch)
 	for {
 		batch = batch[:0]
@@ -70,13 +81,13 @@ func (s *Store) commitLoop() {
 			batch = append(batch, o)
 		case <-s.quit:
 			for s.drain(&batch); len(batch) > 0; s.drain(&batch) {
-				s.commit(batch)
+				broken = s.commit(batch, broken)
 				batch = batch[:0]
 			}
 			return
 		}
 		s.drain(&batch)
-		s.commit(batch)
+		broken = s.commit(batch, broken)
 	}
 }
 
@@ -94,8 +105,10 @@ func (s *Store) drain(batch *[]*op) {
 // errRefused makes bbolt roll back because one operation refused.
 var errRefused = errors.New("refused")
 
-func (s *Store) commit(batch []*op) {
-	for len(batch) > 0 {
+// commit writes a batch and answers it. It returns the error after which the file cannot be trusted; once there is one
+// (broken), it is the answer to everything.
+func (s *Store) commit(batch []*op, broken error) error {
+	for len(batch) > 0 && broken == nil {
 		var tx *Tx
 		refused := -1
 		err := s.db.Update(func(btx *bolt.Tx) error {
@@ -116,15 +129,20 @@ func (s *Store) commit(batch []*op) {
 		if err == nil {
 			tx.committed()
 		} else if fatal(err) {
-			select {
-			case s.failed <- err:
-			default:
-			}
+			broken = fmt.Errorf("storage cannot be trusted any more: %w", err)
+			s.failed <- broken
+			break
 		}
-		for _, o := range batch {
-			o.done <- err
-		}
-		return
+		answer(batch, err)
+		return nil
+	}
+	answer(batch, broken)
+	return broken
+}
+
+func answer(batch []*op, err error) {
+	for _, o := range batch {
+		o.done <- err
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -16,6 +17,9 @@ const (
 
 // maxRow bounds an inbox row: a bbolt leaf page that must hold larger values is rewritten at a higher cost.
 const maxRow = 32 << 10
+
+// maxString is the longest string of a record, in bytes; those of Graph stay far below.
+const maxString = math.MaxUint16
 
 // Entry is an accepted notification that is not settled yet.
 type Entry struct {
@@ -57,10 +61,15 @@ func (x *inboxIndex) remove(feed uint32, gone map[entryRef]bool) {
 }
 
 // Accept commits notifications and lifecycle notifications: after it has returned nil they cannot be lost. ErrFull
-// means that too many wait already. Safe for concurrent use; concurrent calls share transactions.
+// means that too many wait already, ErrTooLong that one cannot be stored at all. Safe for concurrent use; concurrent calls share transactions.
 func (s *Store) Accept(ctx context.Context, notes []Notification, cycles []Lifecycle) error {
-	if s.Pending() > s.opts.MaxInbox {
+	if s.Pending()+len(notes) > s.opts.MaxInbox {
 		return ErrFull
+	}
+	for i := range notes {
+		if n := &notes[i]; max(len(n.Change), len(n.Item), len(n.ChangeKey)) > maxString {
+			return ErrTooLong
+		}
 	}
 	rows := encodeRows(notes)
 	return s.UpdateContext(ctx, func(tx *Tx) error {
