@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -15,7 +17,8 @@ const counterAppended = "outbox_appended"
 type OutboxRow struct {
 	Seq   uint64 // position in the outbox; ascending in the order of publication
 	Event event.Event
-	Size  int // bytes of the stored row
+	Size  int   // bytes of the stored row
+	Err   error // the row is damaged (ErrDamaged) and Event is empty; QuarantineOutbox takes it out of the way
 }
 
 // Ack says that JetStream has stored an outbox row. The row is held for a while (a PubAck is not an fsync).
@@ -54,9 +57,9 @@ type outboxIndex struct {
 func (s *Store) OutboxChanged() <-chan struct{} { return s.outbox.wake }
 
 // Outbox reads events that are not acknowledged, with Seq above after, in ascending order, until about maxBytes of rows
-// are read; at least one when there is one. A damaged row is passed over and reported in err beside the others.
+// are read; at least one when there is one. A damaged row is among them, with its Err set.
 func (s *Store) Outbox(after uint64, maxBytes int) (rows []OutboxRow, err error) {
-	verr := s.db.View(func(btx *bolt.Tx) error {
+	err = s.db.View(func(btx *bolt.Tx) error {
 		acks := btx.Bucket(bucketAcks).Cursor()
 		ak, _ := acks.Seek(key64(after + 1))
 		c := btx.Bucket(bucketOutbox).Cursor()
@@ -70,28 +73,28 @@ func (s *Store) Outbox(after uint64, maxBytes int) (rows []OutboxRow, err error)
 				continue
 			}
 			row := OutboxRow{Seq: seq, Size: len(v)}
-			if derr := decode(v, &row.Event); derr != nil {
-				err = derr
-				continue
+			if err := decode(v, &row.Event); err != nil {
+				row.Event, row.Err = event.Event{}, err
 			}
 			rows = append(rows, row)
 			size += len(v)
 		}
 		return nil
 	})
-	if verr != nil {
-		return nil, verr
-	}
 	return rows, err
 }
 
-// Acknowledge records that rows were stored by JetStream.
+// Acknowledge records that rows were stored by JetStream. It may be called twice for the same row; rows that are not in
+// the outbox any more are passed over.
 func (s *Store) Acknowledge(acks []Ack) error {
 	return s.Update(func(tx *Tx) error {
-		b := tx.appending(bucketAcks)
+		b, out := tx.appending(bucketAcks), tx.bucket(bucketOutbox)
 		fresh := 0
 		for i := range acks {
 			key := key64(acks[i].Seq)
+			if out.Get(key) == nil {
+				continue
+			}
 			if b.Get(key) == nil {
 				fresh++
 			}
@@ -108,27 +111,28 @@ func (s *Store) Acknowledge(acks []Ack) error {
 	})
 }
 
-// ReleaseHeld forgets rows acknowledged before a time, oldest first, at most limit of them, and says how many.
+// ReleaseHeld forgets rows acknowledged before a time, oldest first, about limit of them, and says how many. A damaged
+// ack counts as being as old as the next one that can be read.
 func (s *Store) ReleaseHeld(before time.Time, limit int) (n int, err error) {
 	err = s.Update(func(tx *Tx) error {
+		var keys [][]byte // deleted after the walk: a cursor skips a key after a deletion
 		n = 0
-		out := tx.bucket(bucketOutbox)
 		c := tx.bucket(bucketAcks).Cursor()
 		for k, v := c.First(); k != nil && n < limit; k, v = c.Next() {
+			keys = append(keys, bytes.Clone(k))
 			var a Ack
-			if err := decode(v, &a); err != nil {
-				return err
+			if decode(v, &a) != nil {
+				continue
 			}
 			if !a.At.Before(before) {
 				break
 			}
-			if err := out.Delete(k); err != nil {
+			n = len(keys)
+		}
+		for _, k := range keys[:n] {
+			if err := errors.Join(tx.bucket(bucketOutbox).Delete(k), tx.bucket(bucketAcks).Delete(k)); err != nil {
 				return err
 			}
-			if err := c.Delete(); err != nil {
-				return err
-			}
-			n++
 		}
 		gone := n
 		tx.onCommit(func() { s.outbox.held -= gone })
@@ -137,13 +141,14 @@ func (s *Store) ReleaseHeld(before time.Time, limit int) (n int, err error) {
 	return n, err
 }
 
-// LastHeld returns the held ack with the highest stream sequence; ok is false when nothing is held.
+// LastHeld returns the held ack with the highest stream sequence; ok is false when nothing is held. Damaged acks are
+// passed over.
 func (s *Store) LastHeld() (last Ack, ok bool, err error) {
 	err = s.db.View(func(btx *bolt.Tx) error {
 		return btx.Bucket(bucketAcks).ForEach(func(_, v []byte) error {
 			var a Ack
-			if err := decode(v, &a); err != nil {
-				return err
+			if decode(v, &a) != nil {
+				return nil
 			}
 			if !ok || a.StreamSeq > last.StreamSeq {
 				last, ok = a, true
@@ -155,24 +160,23 @@ func (s *Store) LastHeld() (last Ack, ok bool, err error) {
 }
 
 // Unacknowledge takes back the acks of rows that the stream put after a sequence, because the stream has gone back, and
-// says how many: they will be published again.
+// says how many: they will be published again. So will rows whose ack is damaged.
 func (s *Store) Unacknowledge(streamSeqAfter uint64) (n int, err error) {
 	err = s.Update(func(tx *Tx) error {
-		n = 0
+		var keys [][]byte // deleted after the walk: a cursor skips a key after a deletion
 		c := tx.bucket(bucketAcks).Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
 			var a Ack
-			if err := decode(v, &a); err != nil {
-				return err
+			if decode(v, &a) != nil || a.StreamSeq > streamSeqAfter {
+				keys = append(keys, bytes.Clone(k))
 			}
-			if a.StreamSeq <= streamSeqAfter {
-				continue
-			}
-			if err := c.Delete(); err != nil {
-				return err
-			}
-			n++
 		}
+		for _, k := range keys {
+			if err := tx.bucket(bucketAcks).Delete(k); err != nil {
+				return err
+			}
+		}
+		n = len(keys)
 		back := n
 		tx.onCommit(func() { s.outbox.pending += back; s.outbox.held -= back })
 		if n > 0 {
