@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -26,7 +27,7 @@ func unseal(v []byte) ([]byte, error) {
 }
 
 func encode(v any) ([]byte, error) {
-	b, err := json.Marshal(v)
+	b, err := json.Marshal(v, jsontext.AllowInvalidUTF8(true)) // a stray byte becomes U+FFFD; refusing would lose the record
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,9 @@ func checkIncarnation(dir, path string) (fresh bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
+	if db != nil && !db.Mode().IsRegular() {
+		return false, fmt.Errorf("%s: is not a regular file: move it away", path)
+	}
 	if used && (db == nil || db.Size() == 0) {
 		return false, fmt.Errorf("%s: %w: restore a backup, or remove %s to start empty: mailboxes are then read anew and what changed since the last run is not published",
 			path, ErrStateLost, marker)
@@ -57,9 +60,6 @@ func checkIncarnation(dir, path string) (fresh bool, err error) {
 
 // load checks the file, brings it to this version, and reads what is kept in memory.
 func (s *Store) load(dir string, fresh bool) error {
-	if err := s.check(); err != nil {
-		return err
-	}
 	if err := s.migrate(); err != nil {
 		return err
 	}
@@ -71,19 +71,6 @@ func (s *Store) load(dir string, fresh bool) error {
 	return s.db.View(func(btx *bolt.Tx) error {
 		s.epoch = string(btx.Bucket(bucketMeta).Get(keyEpoch))
 		return s.loadMemory(btx)
-	})
-}
-
-// check lets bbolt verify its pages. Values are verified by their checksums when they are read.
-func (s *Store) check() error {
-	return s.db.View(func(btx *bolt.Tx) error {
-		var first error
-		for err := range btx.Check() {
-			if first == nil {
-				first = fmt.Errorf("%w: %w", ErrDamaged, err)
-			}
-		}
-		return first
 	})
 }
 

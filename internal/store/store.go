@@ -26,6 +26,7 @@ var (
 	ErrNewerVersion = errors.New("database was written by a newer triggerd")
 	ErrStateLost    = errors.New("database is missing or empty although this state directory has been in use")
 	ErrFull         = errors.New("inbox is full")
+	ErrTooLong      = errors.New("a notification has a string above 64 KiB")
 	ErrClosed       = errors.New("store is closed")
 )
 
@@ -74,6 +75,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	fresh, err := checkIncarnation(dir, path)
 	if err != nil {
 		return nil, err
+	}
+	if err := verify(path, opts); err != nil {
+		return nil, describe(path, err)
 	}
 	db, err := openBolt(path, opts)
 	if err != nil {
@@ -156,7 +160,7 @@ func describe(path string, err error) error {
 	case errors.Is(err, bolt.ErrTimeout):
 		return fmt.Errorf("%s: %w: stop it first, or give this one its own TRIGGERD_STATE_DIR", path, ErrLocked)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s: %w: give the file to the user triggerd runs as, mode 0600", path, err)
+		return fmt.Errorf("%s: %w: give the directory and the file to the user triggerd runs as, modes 0700 and 0600", path, err)
 	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrVersionMismatch), errors.Is(err, bolt.ErrChecksum),
 		errors.Is(err, ErrDamaged):
 		if errors.Is(err, ErrDamaged) {
