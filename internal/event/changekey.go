@@ -23,12 +23,13 @@ func ChangeKey(s string) string {
 	if strings.ContainsAny(s, "-_") {
 		enc = base64.URLEncoding
 	}
-	if strings.HasSuffix(s, "=") || len(s)%4 == 0 {
-		raw, _ = enc.AppendDecode(raw, []byte(s))
-	} else {
-		raw, _ = enc.WithPadding(base64.NoPadding).AppendDecode(raw, []byte(s))
+	if !strings.HasSuffix(s, "=") && len(s)%4 != 0 {
+		enc = enc.WithPadding(base64.NoPadding)
 	}
+	raw, err := enc.AppendDecode(raw, []byte(s))
 	switch {
+	case err != nil:
+		return s
 	case len(raw) >= changeKeyBytes:
 		return base64.RawURLEncoding.EncodeToString(raw[len(raw)-changeKeyBytes:])
 	case len(raw) == 4: // the item tag alone (W-9b)

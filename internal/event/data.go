@@ -24,7 +24,8 @@ type Item struct {
 	WebLink   string  `json:"webLink,omitzero"`
 }
 
-// FieldChange is one difference between two looks at an item. Old and New are absent where the value is not kept.
+// FieldChange is one difference between two looks at an item. Old and New are nil, and absent from the JSON, where the
+// value is not kept; an empty value is kept as what it is.
 type FieldChange struct {
 	Field string         `json:"field"`
 	Old   jsontext.Value `json:"old,omitzero"`

@@ -108,13 +108,18 @@ func Select(c Content) []string {
 // ErrNotMessage means that an item's JSON is not a message object.
 var ErrNotMessage = errors.New("not a message object")
 
+// lenient is how Graph's JSON is read: mail is full of broken text, and half a surrogate pair or a stray byte must not
+// keep a message from being told about. They become U+FFFD.
+var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
 // Merge lays a message as Graph wrote it, whole or partial (D-7), over what is known: present properties replace,
-// absent ones stay. Unknown properties are passed over; null empties a property.
+// absent ones stay. Unknown properties are passed over; null empties a property. After an error, which is
+// ErrNotMessage, o holds a part of what was read and is of no use.
 func (o *Observed) Merge(raw []byte) error {
 	if !utf8.Valid(raw) {
 		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true))
+	dec := jsontext.NewDecoder(bytes.NewReader(raw), lenient)
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return ErrNotMessage
 	}
@@ -138,8 +143,8 @@ func (o *Observed) Merge(raw []byte) error {
 			return fmt.Errorf("%w: %s: %w", ErrNotMessage, key, err)
 		}
 	}
-	if etag != "" { // partial items carry no changeKey, but an etag (D-7)
-		o.ChangeKey = ChangeKey(etag)
+	if key := ChangeKey(etag); key != "" { // partial items carry no changeKey, but an etag (D-7)
+		o.ChangeKey = key
 	}
 	return nil
 }
@@ -188,7 +193,7 @@ func (o *Observed) set(key string, val jsontext.Value) (err error) {
 		m.Importance, err = text(val)
 	case "categories":
 		m.Categories = nil
-		err = json.Unmarshal(val, &m.Categories)
+		err = json.Unmarshal(val, &m.Categories, lenient)
 	case "isRead":
 		m.IsRead, err = boolean(val)
 	case "isDraft":
@@ -197,13 +202,13 @@ func (o *Observed) set(key string, val jsontext.Value) (err error) {
 		var f struct {
 			Status string `json:"flagStatus"`
 		}
-		err = json.Unmarshal(val, &f)
+		err = json.Unmarshal(val, &f, lenient)
 		m.Flag = f.Status
 	case "bodyPreview":
 		m.BodyPreview, err = text(val)
 	case "body":
-		m.Body = nil
-		if err = json.Unmarshal(val, &m.Body); m.Body != nil {
+		m.Body, o.BodyHash = nil, ""
+		if err = json.Unmarshal(val, &m.Body, lenient); m.Body != nil {
 			sum := sha256.Sum256([]byte(m.Body.ContentType + "\x00" + m.Body.Content))
 			o.BodyHash = hex.EncodeToString(sum[:16])
 		}
@@ -221,8 +226,9 @@ func text(v jsontext.Value) (string, error) {
 	if inner := v[1 : len(v)-1]; bytes.IndexByte(inner, '\\') < 0 {
 		return string(inner), nil
 	}
-	b, err := jsontext.AppendUnquote(nil, v)
-	return string(b), err
+	var s string
+	err := json.Unmarshal(v, &s, lenient)
+	return s, err
 }
 
 // boolean also takes "true" as a string: the documentation prints isRead so (D-31).
@@ -242,7 +248,7 @@ type recipient struct {
 
 func address(v jsontext.Value) (*Address, error) {
 	var r *recipient
-	if err := json.Unmarshal(v, &r); err != nil || r == nil || r.EmailAddress == (Address{}) {
+	if err := json.Unmarshal(v, &r, lenient); err != nil || r == nil || r.EmailAddress == (Address{}) {
 		return nil, err
 	}
 	return &r.EmailAddress, nil
@@ -250,7 +256,7 @@ func address(v jsontext.Value) (*Address, error) {
 
 func addresses(v jsontext.Value) ([]Address, error) {
 	var rs []recipient
-	if err := json.Unmarshal(v, &rs); err != nil || len(rs) == 0 {
+	if err := json.Unmarshal(v, &rs, lenient); err != nil || len(rs) == 0 {
 		return nil, err
 	}
 	out := make([]Address, len(rs))
