@@ -1,0 +1,141 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/triggerd/triggerd/internal/event"
+)
+
+const (
+	maxInlineData = 64 << 10 // bytes of data above which a message body is kept in the object store
+	chunkSize     = 128 << 10
+	putTimeout    = 30 * time.Second
+)
+
+// errUnfit means that a row cannot be made into a message that the broker takes.
+var errUnfit = errors.New("cannot be published")
+
+// limits is what the broker takes, in bytes of headers and data.
+type limits struct{ message int }
+
+// prepare makes the message of an event and, where its data is too large for one, the complete data that has to be in
+// the object store before: the message then lacks the body and carries a dataref instead.
+func (o Options) prepare(e *event.Event, lim limits) (msg *nats.Msg, body []byte, err error) {
+	if msg, err = o.encode(e, e.Data, ""); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errUnfit, err)
+	}
+	if len(e.Data) <= maxInlineData && size(msg) <= lim.message {
+		return msg, nil, nil
+	}
+	rest, cut, err := withoutMember(e.Data, "message", "body")
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: event data is not JSON: %w", errUnfit, err)
+	}
+	if cut {
+		body = e.Data
+		if msg, err = o.encode(e, rest, dataref(o.Stream, e.ID)); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errUnfit, err)
+		}
+	}
+	if n := size(msg); n > lim.message {
+		return nil, nil, fmt.Errorf("%w: message of %d bytes is larger than the broker takes (%d): raise max_payload of nats-server or max_msg_size of the stream",
+			errUnfit, n, lim.message)
+	}
+	return msg, body, nil
+}
+
+// dataref is where the complete data of an event lies.
+func dataref(bucket, id string) string { return "nats-object://" + bucket + "/" + id }
+
+// withoutMember copies JSON without the member at a path of names, and reports whether it was there.
+func withoutMember(src jsontext.Value, path ...string) (out jsontext.Value, cut bool, err error) {
+	var buf bytes.Buffer
+	enc := jsontext.NewEncoder(&buf)
+	if cut, err = copyWithout(enc, src, path); err != nil {
+		return nil, false, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), cut, nil
+}
+
+func copyWithout(enc *jsontext.Encoder, src jsontext.Value, path []string) (cut bool, err error) {
+	if src.Kind() != '{' {
+		return false, enc.WriteValue(src)
+	}
+	dec := jsontext.NewDecoder(bytes.NewReader(src))
+	tok, err := dec.ReadToken()
+	if err == nil {
+		err = enc.WriteToken(tok)
+	}
+	for err == nil && dec.PeekKind() == '"' {
+		var name jsontext.Token
+		if name, err = dec.ReadToken(); err != nil {
+			break
+		}
+		found := name.String() == path[0]
+		key := name.Clone()
+		var v jsontext.Value
+		if v, err = dec.ReadValue(); err != nil {
+			break
+		}
+		if found && len(path) == 1 {
+			cut = true
+			continue
+		}
+		if err = enc.WriteToken(key); err != nil {
+			break
+		}
+		if found {
+			var in bool
+			in, err = copyWithout(enc, v.Clone(), path[1:])
+			cut = cut || in
+		} else {
+			err = enc.WriteValue(v)
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	if tok, err = dec.ReadToken(); err != nil {
+		return false, err
+	}
+	return cut, enc.WriteToken(tok)
+}
+
+// putBody stores data under an event's id, unless it is there already, in a bucket named after the stream. The bucket
+// is made when missing, and its objects live as long as the stream's messages.
+func putBody(ctx context.Context, js jetstream.JetStream, stream jetstream.StreamConfig, id string, data []byte, lim limits) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, putTimeout, errors.New("storing a body took too long"))
+	defer cancel()
+	bucket, err := js.ObjectStore(ctx, stream.Name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		bucket, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
+			Bucket: stream.Name, Description: "Bodies of events published by triggerd", TTL: stream.MaxAge,
+			Storage: jetstream.FileStorage, Replicas: stream.Replicas,
+		})
+		if errors.Is(err, jetstream.ErrBucketExists) {
+			bucket, err = js.ObjectStore(ctx, stream.Name)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("object store %s: %w", stream.Name, err)
+	}
+	sum := sha256.Sum256(data)
+	if info, err := bucket.GetInfo(ctx, id); err == nil && info.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(sum[:]) {
+		return nil
+	}
+	meta := jetstream.ObjectMeta{Name: id, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(min(chunkSize, lim.message/2))}}
+	if _, err := bucket.Put(ctx, meta, bytes.NewReader(data)); err != nil {
+		return fmt.Errorf("object store %s: %w", stream.Name, err)
+	}
+	return nil
+}
