@@ -1,0 +1,27 @@
+package config
+
+import "time"
+
+// Cloud is where one of Microsoft's clouds lives, and its quirks.
+type Cloud struct {
+	Name    string
+	Graph   string        // root with version, for example https://graph.microsoft.com/v1.0
+	Login   string        // authority, for example https://login.microsoftonline.com
+	NoDelta bool          // has no delta for messages and mail folders (C-12)
+	MailMax time.Duration // the longest life of a mail subscription (S-7)
+	Custom  bool          // from the watch file: a lab or the emulator
+}
+
+// Scope is what an app-only token is asked for (C-3).
+func (c *Cloud) Scope() string { return origin(c.Graph) + "/.default" }
+
+const mailMax = 10_080 * time.Minute // S-7
+
+// builtin are the four clouds of section 1 of the contract, by the names of the watch file.
+var builtin = map[string]Cloud{
+	"global":   {Name: "global", Graph: "https://graph.microsoft.com/v1.0", Login: "https://login.microsoftonline.com", MailMax: mailMax},
+	"usgov-l4": {Name: "usgov-l4", Graph: "https://graph.microsoft.us/v1.0", Login: "https://login.microsoftonline.us", MailMax: mailMax},
+	"usgov-l5": {Name: "usgov-l5", Graph: "https://dod-graph.microsoft.us/v1.0", Login: "https://login.microsoftonline.us", MailMax: mailMax},
+	// The documents disagree on China's authority (C-2); this is the newer one.
+	"china": {Name: "china", Graph: "https://microsoftgraph.chinacloudapi.cn/v1.0", Login: "https://login.partner.microsoftonline.cn", NoDelta: true, MailMax: mailMax},
+}
