@@ -1,0 +1,416 @@
+package delta
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/triggerd/triggerd/internal/changes"
+	"github.com/triggerd/triggerd/internal/event"
+	"github.com/triggerd/triggerd/internal/graph"
+	"github.com/triggerd/triggerd/internal/store"
+)
+
+// lookAt is what Graph said of one item.
+type lookAt struct {
+	id   string
+	raw  jsontext.Value // whole or partial; nil when the item is gone
+	bad  error          // why it cannot be processed; it is parked
+	seen *event.Observed
+}
+
+// singleReads is how many items are read at a time by themselves; the client keeps the mailbox's limit (H-2).
+const singleReads = 3
+
+// observe turns the items of a page into looks, reading by itself what the page does not tell: items removed from the
+// folder (moved or deleted? D-10, D-30) and partial ones that were never seen whole (D-7).
+func (r *round) observe(ctx context.Context, items []graph.Item) ([]lookAt, error) {
+	looks := make([]lookAt, 0, len(items))
+	var read []string
+	for i := range items {
+		it := &items[i]
+		if it.Removed {
+			if !r.full { // an enumeration finds what left the folder by itself
+				read = append(read, it.ID)
+				looks = append(looks, lookAt{id: it.ID})
+			}
+			continue
+		}
+		if r.full {
+			r.seen[digest(it.ID)] = struct{}{}
+		}
+		l := lookAt{id: it.ID, raw: it.Raw, seen: &event.Observed{}}
+		if l.bad = l.seen.Merge(it.Raw); l.bad == nil && !l.seen.Complete() {
+			l.seen = nil // partial: laid over what is known when it is applied
+			known, err := r.known(it.ID)
+			if err != nil {
+				return nil, err
+			}
+			if !known {
+				read = append(read, it.ID)
+				l.raw = nil
+			}
+		}
+		looks = append(looks, l)
+	}
+	if len(read) == 0 {
+		return looks, nil
+	}
+	if err := r.read(ctx, read); err != nil {
+		return nil, err
+	}
+	for i := range looks {
+		if l := &looks[i]; l.raw == nil && l.bad == nil {
+			*l = r.single(l.id)
+		}
+	}
+	return looks, nil
+}
+
+// known reports whether a whole look at an item is stored.
+func (r *round) known(id string) (ok bool, err error) {
+	err = r.f.mb.room.st.View(func(tx *store.Tx) error {
+		it, found, err := tx.Item(r.rec.Mailbox, id)
+		ok = found && it.GoneAt.IsZero() && it.Level >= r.content
+		if errors.Is(err, store.ErrDamaged) {
+			ok, err = false, nil
+		}
+		return err
+	})
+	return ok, err
+}
+
+// lookUp reads items by themselves.
+func (r *round) lookUp(ctx context.Context, ids []string) ([]lookAt, error) {
+	if err := r.read(ctx, ids); err != nil {
+		return nil, err
+	}
+	looks := make([]lookAt, 0, len(ids))
+	for _, id := range ids {
+		looks = append(looks, r.single(id))
+	}
+	return looks, nil
+}
+
+// errCorrupt marks an item that Graph itself cannot read (F: ErrorCorruptData).
+var errCorrupt = jsontext.Value(`"corrupt"`)
+
+// read fills fetched. What was read stays there when another read fails, so that a retry asks for the rest only.
+func (r *round) read(ctx context.Context, ids []string) error {
+	mb := r.f.mb
+	sel := event.Select(r.content)
+	got := make([]jsontext.Value, len(ids))
+	done := make([]bool, len(ids))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(singleReads)
+	for i, id := range ids {
+		if _, ok := r.fetched[id]; ok {
+			continue
+		}
+		g.Go(func() error {
+			it, err := mb.graph.Message(gctx, mb.target.Address, id, sel)
+			switch {
+			case errors.Is(err, graph.ErrMailboxUnavailable):
+				return err // 404 for the whole mailbox: nothing is known of the item
+			case errors.Is(err, graph.ErrNotFound):
+			case errors.Is(err, graph.ErrCorrupt):
+				got[i] = errCorrupt
+			case err != nil:
+				return err
+			default:
+				got[i] = it.Raw
+			}
+			done[i] = true
+			return nil
+		})
+	}
+	err := g.Wait()
+	for i, ok := range done {
+		if ok {
+			r.fetched[ids[i]] = got[i]
+		}
+	}
+	return err
+}
+
+func (r *round) single(id string) lookAt {
+	raw := r.fetched[id]
+	l := lookAt{id: id, raw: raw}
+	if raw != nil {
+		l.seen = &event.Observed{}
+		l.bad = l.seen.Merge(raw)
+	}
+	return l
+}
+
+// finish is what is committed together with the last looks of a round.
+type finish struct {
+	confirmed []string // items that were just read because delta did not show them; nil: the cursor moves
+}
+
+// applied collects what a batch of looks leads to, to be written in one transaction.
+type applied struct {
+	items  []store.EncodedItem
+	events []*event.Event
+	parked []store.Quarantine
+	refs   map[string]store.Reference
+}
+
+// apply compares looks with what is known, and commits the events, the new states, and with fin the cursor and the
+// outcomes of the notifications.
+func (r *round) apply(looks []lookAt, fin *finish) error {
+	mb := r.f.mb
+	mb.apply.Lock()
+	defer mb.apply.Unlock()
+	states, err := r.load(looks, fin)
+	if err != nil {
+		return err
+	}
+	out := applied{refs: map[string]store.Reference{}}
+	now := time.Now().UTC()
+	for i := range looks {
+		if err := r.look(&looks[i], states, &out, now); err != nil {
+			return err
+		}
+	}
+	var v verdict
+	if fin != nil {
+		v = r.pending.judge(states.items, r.f.folder, fin, now, mb.room.opts.Lag)
+	}
+	err = mb.room.st.Update(func(tx *store.Tx) error {
+		if err := out.write(tx, r.rec.Mailbox); err != nil {
+			return err
+		}
+		if fin == nil {
+			return nil
+		}
+		if err := v.settle(tx); err != nil {
+			return err
+		}
+		if fin.confirmed != nil && len(v.settled) == 0 {
+			return nil
+		}
+		_, err := tx.UpdateFeed(r.f.num, func(f *store.Feed) { r.advance(f, fin, &v, now) })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.events += len(out.events)
+	if fin != nil {
+		r.open = v.open
+		if fin.confirmed == nil {
+			r.confirm = v.overdue
+		}
+		r.pending.drop(v)
+	}
+	return nil
+}
+
+// advance moves the feed's record to the end of the round.
+func (r *round) advance(f *store.Feed, fin *finish, v *verdict, now time.Time) {
+	if len(v.settled) > 0 {
+		f.PushAt = now
+	}
+	if fin.confirmed != nil {
+		return
+	}
+	f.Cursor, f.RoundAt, f.Content = r.cursor, r.started, r.content
+	if r.full {
+		f.TrueUpAt = r.started
+		f.Starting = nil
+		if f.BaselinedAt.IsZero() {
+			f.BaselinedAt = now
+		}
+	}
+	if r.missed > 0 {
+		f.Missed += r.missed
+		f.MissedAt = now
+	}
+}
+
+func (a *applied) write(tx *store.Tx, mailbox uint32) error {
+	for _, it := range a.items {
+		if err := tx.PutItem(mailbox, it); err != nil {
+			return err
+		}
+	}
+	for id, ref := range a.refs {
+		if err := tx.PutReference(mailbox, id, &ref); err != nil {
+			return err
+		}
+	}
+	for _, e := range a.events {
+		if err := tx.AppendEvent(e); err != nil {
+			return err
+		}
+	}
+	for i := range a.parked {
+		if err := tx.PutQuarantine(&a.parked[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// known is what the store says of the items that a batch is about.
+type known struct {
+	items map[string]*store.Item // absent: never seen
+	refs  map[string]store.Reference
+}
+
+// load reads the states of the items looked at, and with fin of those that were announced.
+func (r *round) load(looks []lookAt, fin *finish) (known, error) {
+	k := known{make(map[string]*store.Item, len(looks)), map[string]store.Reference{}}
+	err := r.f.mb.room.st.View(func(tx *store.Tx) error {
+		get := func(id string) error {
+			it, ok, err := tx.Item(r.rec.Mailbox, id)
+			if errors.Is(err, store.ErrDamaged) {
+				r.f.log.Error().Err(err).Msg("a stored item state is damaged and is read anew")
+				return nil
+			}
+			if ok {
+				k.items[id] = &it
+			}
+			return err
+		}
+		for i := range looks {
+			if err := get(looks[i].id); err != nil {
+				return err
+			}
+			if r.f.refs {
+				ref, err := tx.Reference(r.rec.Mailbox, looks[i].id)
+				if err != nil {
+					return err
+				}
+				k.refs[looks[i].id] = ref
+			}
+		}
+		if fin == nil {
+			return nil
+		}
+		for id := range r.pending.byItem {
+			if err := get(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return k, err
+}
+
+// look names the events of one look and notes the new state.
+func (r *round) look(l *lookAt, k known, out *applied, now time.Time) error {
+	old := k.items[l.id]
+	if l.bad == nil && string(l.raw) == string(errCorrupt) {
+		l.bad = graph.ErrCorrupt
+	}
+	level := r.content
+	if l.bad == nil && l.raw != nil && l.seen == nil { // partial (D-7)
+		if old == nil {
+			return nil // known a moment ago, forgotten since; the next round brings it whole
+		}
+		merged := old.Observed
+		l.bad, l.seen, level = merged.Merge(l.raw), &merged, old.Level
+	}
+	if l.bad != nil {
+		r.f.log.Error().Err(l.bad).Str("item", l.id).Msg("item cannot be processed; parked in quarantine")
+		out.parked = append(out.parked, store.Quarantine{Feed: r.f.num, Item: l.id, Reason: l.bad.Error(), At: now, Raw: small(l.raw)})
+		r.pending.note(l.id, store.Quarantined)
+		return nil
+	}
+	if l.seen != nil {
+		if _, ok := r.naming.Folders[l.seen.FolderID]; !ok {
+			r.f.mb.refreshSoon()
+		}
+	}
+	baseline := r.rec.BaselinedAt.IsZero()
+	look := changes.Look{
+		ID: l.id, Old: old, New: l.seen, Level: level, At: now, Via: r.via(l.id), Baseline: baseline,
+		Fresh: r.fresh, NewSince: r.rec.RoundAt.Add(-changes.Slack),
+	}
+	if baseline && old != nil && l.seen != nil && old.FolderID == l.seen.FolderID && old.SeenAt.Before(r.rec.CreatedAt) {
+		look.Old = nil // remembered from a watch that ended: nobody was promised what happened since
+	}
+	res := r.naming.Name(look, r.watches, func(watch string, err error) {
+		r.f.log.Error().Err(err).Str("watch", watch).Msg("filter cannot be evaluated; the event is published")
+	})
+	if !res.Changed && look.Old == old || l.seen == nil && old == nil {
+		return nil
+	}
+	if r.f.refs {
+		res.Events = append(res.Events, r.reference(l, old, k, out, look)...)
+	}
+	enc, err := store.EncodeItem(l.id, &res.Item)
+	if err != nil {
+		return err
+	}
+	k.items[l.id] = &res.Item
+	out.items = append(out.items, enc)
+	out.events = append(out.events, res.Events...)
+	r.account(l, old, res, now)
+	return nil
+}
+
+// reference tells watches with content "reference" what delta saw and no notification told.
+func (r *round) reference(l *lookAt, old *store.Item, k known, out *applied, look changes.Look) []*event.Event {
+	s := changes.Sighting{ID: l.id, Folder: r.f.folder, At: look.At, Via: look.Via, Silent: look.Baseline}
+	switch {
+	case l.seen == nil || l.seen.FolderID != r.f.folder:
+		if old == nil || old.FolderID != r.f.folder {
+			return nil
+		}
+		s.Name, s.ChangeKey = event.Deleted, old.ChangeKey
+	case old == nil || old.FolderID != r.f.folder:
+		s.Name, s.ChangeKey = event.Created, l.seen.ChangeKey
+		if s.Silent && event.ParseTime(l.seen.Message.ReceivedDateTime).After(r.rec.CreatedAt) {
+			s.Silent = false
+		}
+	default:
+		s.Name, s.ChangeKey = event.Updated, l.seen.ChangeKey
+	}
+	next, fresh, events := r.naming.Refer(k.refs[l.id], s, r.watches)
+	if fresh {
+		k.refs[l.id], out.refs[l.id] = next, next
+	}
+	return events
+}
+
+// account keeps the books of a look that changed something: for the notifications that announced it, and for push
+// when none did.
+func (r *round) account(l *lookAt, old *store.Item, res changes.Result, now time.Time) {
+	switch {
+	case len(res.Events) > 0:
+		r.pending.note(l.id, store.Published)
+	default:
+		r.pending.note(l.id, store.Filtered)
+	}
+	if r.full || len(res.Events) == 0 || r.f.pushSince.IsZero() || r.pending.byItem[l.id] != nil || l.seen == nil {
+		return
+	}
+	at := event.ParseTime(l.seen.LastModified)
+	if at.After(r.f.pushSince) && now.Sub(at) > r.f.mb.room.opts.PushLate {
+		r.missed++
+	}
+}
+
+func (r *round) via(id string) event.Via {
+	switch {
+	case r.pending.byItem[id] != nil:
+		return event.ViaPush
+	case r.full:
+		return event.ViaTrueUp
+	}
+	return event.ViaPoll
+}
+
+// small keeps what is short enough to be parked.
+func small(raw []byte) []byte {
+	if len(raw) > 64<<10 {
+		return nil
+	}
+	return raw
+}
