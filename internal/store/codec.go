@@ -11,19 +11,27 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// checksumSize is the room for a checksum before a value, in bytes.
+const checksumSize = 4
+
 // seal puts a CRC-32C before a value: bbolt itself returns a flipped bit without a word.
 func seal(payload []byte) []byte {
-	out := make([]byte, 4, 4+len(payload))
-	binary.BigEndian.PutUint32(out, crc32.Checksum(payload, castagnoli))
-	return append(out, payload...)
+	out := append(make([]byte, checksumSize, checksumSize+len(payload)), payload...)
+	putChecksum(out)
+	return out
+}
+
+// putChecksum seals a value that was written behind the room for its checksum.
+func putChecksum(v []byte) {
+	binary.BigEndian.PutUint32(v, crc32.Checksum(v[checksumSize:], castagnoli))
 }
 
 // unseal checks and strips the checksum. The result is valid as long as v is.
 func unseal(v []byte) ([]byte, error) {
-	if len(v) < 4 || binary.BigEndian.Uint32(v) != crc32.Checksum(v[4:], castagnoli) {
+	if len(v) < checksumSize || binary.BigEndian.Uint32(v) != crc32.Checksum(v[checksumSize:], castagnoli) {
 		return nil, fmt.Errorf("%w: checksum of a value does not match", ErrDamaged)
 	}
-	return v[4:], nil
+	return v[checksumSize:], nil
 }
 
 func encode(v any) ([]byte, error) {

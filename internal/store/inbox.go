@@ -61,7 +61,8 @@ func (x *inboxIndex) remove(feed uint32, gone map[entryRef]bool) {
 }
 
 // Accept commits notifications and lifecycle notifications: after it has returned nil they cannot be lost. ErrFull
-// means that too many wait already, ErrTooLong that one cannot be stored at all. Safe for concurrent use; concurrent calls share transactions.
+// means that too many wait already, ErrTooLong that one cannot be stored at all. It keeps notes and cycles, which must
+// not be changed any more. Safe for concurrent use; concurrent calls share transactions.
 func (s *Store) Accept(ctx context.Context, notes []Notification, cycles []Lifecycle) error {
 	if s.Pending()+len(notes) > s.opts.MaxInbox {
 		return ErrFull
@@ -98,24 +99,21 @@ func (s *Store) Accept(ctx context.Context, notes []Notification, cycles []Lifec
 
 // encodedRow is an inbox row ready to be written.
 type encodedRow struct {
-	value []byte
-	feeds []uint32 // of its records, in order
+	value []byte         // sealed
+	notes []Notification // its records, in order
 }
 
 func encodeRows(notes []Notification) []encodedRow {
-	var rows []encodedRow
+	rows := make([]encodedRow, 0, 1)
 	for len(notes) > 0 {
-		buf := make([]byte, 0, min(maxRow, 280*len(notes)))
+		buf := make([]byte, checksumSize, min(maxRow, 320*len(notes)))
 		n := 0
-		for n < len(notes) && (n == 0 || len(buf) < maxRow-512) {
+		for n < len(notes) && (n == 0 || len(buf)+recordSize(&notes[n]) <= maxRow) {
 			buf = appendRecord(buf, &notes[n])
 			n++
 		}
-		feeds := make([]uint32, n)
-		for i := range feeds {
-			feeds[i] = notes[i].Feed
-		}
-		rows = append(rows, encodedRow{seal(buf), feeds})
+		putChecksum(buf)
+		rows = append(rows, encodedRow{buf, notes[:n]})
 		notes = notes[n:]
 	}
 	return rows
@@ -128,15 +126,22 @@ func (tx *Tx) appendRow(r encodedRow) error {
 		return err
 	}
 	tx.onCommit(func() {
-		for i, feed := range r.feeds {
-			tx.s.inbox.add(feed, entryRef{seq, uint32(i)})
+		for i := range r.notes {
+			tx.s.inbox.add(r.notes[i].Feed, entryRef{seq, uint32(i)})
 		}
 	})
 	return b.Put(key64(seq), r.value)
 }
 
 // A record is: settled flag (1), feed (4), accepted at in Unix ms (8), then three strings, each with a 2-byte length.
-const settledFlag = 1
+const (
+	settledFlag = 1
+	recordHead  = 1 + 4 + 8
+)
+
+func recordSize(n *Notification) int {
+	return recordHead + 2 + len(n.Change) + 2 + len(n.Item) + 2 + len(n.ChangeKey)
+}
 
 func appendRecord(b []byte, n *Notification) []byte {
 	b = append(b, 0)
@@ -149,31 +154,49 @@ func appendRecord(b []byte, n *Notification) []byte {
 	return b
 }
 
-// eachRecord calls fn with every record of a row and the offset of its flag.
-func eachRecord(row []byte, fn func(i, offset int, settled bool, n Notification)) error {
-	for i, at := 0, 0; at < len(row); i++ {
-		start := at
-		if len(row)-at < 13 {
+// record is one record of a row, in place.
+type record []byte
+
+func (r record) settled() bool { return r[0] == settledFlag }
+func (r record) settle()       { r[0] = settledFlag }
+func (r record) feed() uint32  { return binary.BigEndian.Uint32(r[1:]) }
+
+func (r record) notification() Notification {
+	n := Notification{Feed: r.feed(), At: time.UnixMilli(int64(binary.BigEndian.Uint64(r[5:]))).UTC()}
+	rest := r[recordHead:]
+	for _, s := range [...]*string{&n.Change, &n.Item, &n.ChangeKey} {
+		end := 2 + int(binary.BigEndian.Uint16(rest))
+		*s, rest = string(rest[2:end]), rest[end:]
+	}
+	return n
+}
+
+// records calls fn with every record of a row.
+func records(row []byte, fn func(i int, r record)) error {
+	for i := 0; len(row) > 0; i++ {
+		end := recordHead
+		for range 3 {
+			if len(row)-end < 2 {
+				return fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
+			}
+			end += 2 + int(binary.BigEndian.Uint16(row[end:]))
+		}
+		if end > len(row) {
 			return fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
 		}
-		n := Notification{
-			Feed: binary.BigEndian.Uint32(row[at+1:]),
-			At:   time.UnixMilli(int64(binary.BigEndian.Uint64(row[at+5:]))).UTC(),
-		}
-		at += 13
-		for _, s := range [...]*string{&n.Change, &n.Item, &n.ChangeKey} {
-			if len(row)-at < 2 {
-				return fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
-			}
-			end := at + 2 + int(binary.BigEndian.Uint16(row[at:]))
-			if end > len(row) {
-				return fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
-			}
-			*s, at = string(row[at+2:end]), end
-		}
-		fn(i, start, row[start] == settledFlag, n)
+		fn(i, row[:end])
+		row = row[end:]
 	}
 	return nil
+}
+
+// eachRecord calls fn with every record of a row, decoded, and its offset.
+func eachRecord(row []byte, fn func(i, offset int, settled bool, n Notification)) error {
+	offset := 0
+	return records(row, func(i int, r record) {
+		fn(i, offset, r.settled(), r.notification())
+		offset += len(r)
+	})
 }
 
 // Pending is how many accepted notifications are not settled.
@@ -206,11 +229,12 @@ func (s *Store) HasPending(feed uint32) bool {
 // damaged is left out and reported in err beside the readable entries.
 func (tx *Tx) Pending(feed uint32, limit int) (entries []Entry, err error) {
 	tx.s.mu.RLock()
-	refs := slices.Clone(tx.s.inbox.byFeed[feed])
-	tx.s.mu.RUnlock()
+	refs := tx.s.inbox.byFeed[feed]
 	if limit > 0 && len(refs) > limit {
 		refs = refs[:limit]
 	}
+	refs = slices.Clone(refs)
+	tx.s.mu.RUnlock()
 	slices.SortFunc(refs, func(a, b entryRef) int {
 		return cmp.Or(cmp.Compare(a.row, b.row), cmp.Compare(a.index, b.index))
 	})
@@ -222,9 +246,9 @@ func (tx *Tx) Pending(feed uint32, limit int) (entries []Entry, err error) {
 		last = ref.row
 		row, rerr := tx.row(ref.row)
 		if rerr == nil {
-			rerr = eachRecord(row, func(i, _ int, settled bool, n Notification) {
-				if !settled && n.Feed == feed {
-					entries = append(entries, Entry{n, ref.row, i})
+			rerr = records(row, func(i int, r record) {
+				if !r.settled() && r.feed() == feed {
+					entries = append(entries, Entry{r.notification(), ref.row, i})
 				}
 			})
 		}
@@ -262,12 +286,11 @@ func (tx *Tx) Settle(e Entry, outcome Outcome) error {
 		row = slices.Clone(row)
 		tx.dirty.rows[e.row] = row
 	}
-	return eachRecord(row, func(i, offset int, settled bool, n Notification) {
-		if i != e.index || settled {
-			return
+	return records(row, func(i int, r record) {
+		if i == e.index && !r.settled() {
+			r.settle()
+			tx.Count(counterSettled+string(outcome), 1)
 		}
-		row[offset] = settledFlag
-		tx.Count(counterSettled+string(outcome), 1)
 	})
 }
 
@@ -277,15 +300,15 @@ func (tx *Tx) flushInbox() error {
 	gone := map[uint32]map[entryRef]bool{}
 	for seq, row := range tx.dirty.rows {
 		open := false
-		err := eachRecord(row, func(i, _ int, settled bool, n Notification) {
-			if !settled {
+		err := records(row, func(i int, r record) {
+			if !r.settled() {
 				open = true
 				return
 			}
-			if gone[n.Feed] == nil {
-				gone[n.Feed] = map[entryRef]bool{}
+			if gone[r.feed()] == nil {
+				gone[r.feed()] = map[entryRef]bool{}
 			}
-			gone[n.Feed][entryRef{seq, uint32(i)}] = true
+			gone[r.feed()][entryRef{seq, uint32(i)}] = true
 		})
 		if err == nil && open {
 			err = b.Put(key64(seq), seal(row))
