@@ -165,7 +165,7 @@ func (h *Handler) notifications(w http.ResponseWriter, r *http.Request) {
 	}
 	// Nothing in a batch refers to the body any more: a commit may outlast this request.
 	if b := h.judge(items, time.Now()); !b.empty() {
-		if err := h.accept(r.Context(), b); err != nil {
+		if err := h.accept(b); err != nil {
 			h.unavailable(w, err)
 			return
 		}
@@ -175,10 +175,10 @@ func (h *Handler) notifications(w http.ResponseWriter, r *http.Request) {
 
 var errDeadline = errors.New("commit takes too long")
 
-// accept commits a batch and wakes who waits for it. A caller who hangs up does not stop it: what has begun to be
-// written is better finished and woken than left lying.
-func (h *Handler) accept(ctx context.Context, b batch) error {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), h.opts.Deadline, errDeadline)
+// accept commits a batch and wakes who waits for it. It does not end with the request: when the caller hangs up, what
+// has begun to be written is better finished and woken than left lying.
+func (h *Handler) accept(b batch) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), h.opts.Deadline, errDeadline)
 	defer cancel()
 	if err := h.opts.Store.Accept(ctx, b.notes, b.cycles); err != nil {
 		return err
