@@ -241,7 +241,7 @@ func TestAFullDatabaseRefusesAndHeals(t *testing.T) {
 func TestNothingIsWrittenAfterTheFileCannotBeTrusted(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, dir, Options{})
-	accept(t, s, t.Context(), Notification{Feed: 1, Item: "before"})
+	accept(t, s, Notification{Feed: 1, Item: "before"})
 	restore := breakFile(t, s.Path())
 	if err := s.Accept(t.Context(), []Notification{{Feed: 1, Item: "during"}}, nil); !errors.Is(err, syscall.EBADF) {
 		t.Fatalf("Accept = %v, want EBADF", err)
@@ -282,8 +282,8 @@ func breakFile(t *testing.T, path string) (restore func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer r.Close()
-		if err := syscall.Dup3(int(r.Fd()), fd, syscall.O_CLOEXEC); err != nil {
+		err = syscall.Dup3(int(r.Fd()), fd, syscall.O_CLOEXEC)
+		if err = errors.Join(err, r.Close()); err != nil {
 			t.Fatal(err)
 		}
 		return func() {
@@ -385,7 +385,7 @@ func TestAStringThatCannotBeStoredIsRefused(t *testing.T) {
 			t.Errorf("Accept = %v, want ErrTooLong", err)
 		}
 	}
-	accept(t, s, t.Context(), Notification{Item: long[1:]})
+	accept(t, s, Notification{Item: long[1:]})
 	if err := s.Accept(t.Context(), nil, []Lifecycle{{Subscription: "bytes \xff that are no text"}}); err != nil {
 		t.Error(err)
 	}

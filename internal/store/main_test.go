@@ -2,7 +2,6 @@ package store
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -171,9 +170,9 @@ func law(t testing.TB, s *Store) {
 	}
 }
 
-func accept(t testing.TB, s *Store, ctx context.Context, notes ...Notification) {
+func accept(t testing.TB, s *Store, notes ...Notification) {
 	t.Helper()
-	if err := s.Accept(ctx, notes, nil); err != nil {
+	if err := s.Accept(t.Context(), notes, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -44,7 +44,7 @@ func used(t testing.TB) (dir, path string) {
 		}
 		return nil
 	})
-	accept(t, s, t.Context(), Notification{Feed: 1, Item: itemID(0), Change: event.Created, At: time.UnixMilli(1).UTC()})
+	accept(t, s, Notification{Feed: 1, Item: itemID(0), Change: event.Created, At: time.UnixMilli(1).UTC()})
 	stop(t, s)
 	return dir, s.Path()
 }
@@ -234,7 +234,7 @@ func TestOpenRefusesALockedDatabase(t *testing.T) {
 		dir, _ := used(t)
 		first := start(t, dir, Options{})
 		wantLocked(t, dir)
-		accept(t, first, t.Context(), Notification{Feed: 1, Item: "after"})
+		accept(t, first, Notification{Feed: 1, Item: "after"})
 		law(t, first)
 	})
 	t.Run("by another process", func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Reactions a caller can have to an error of this package.
@@ -157,11 +158,11 @@ func describe(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, bolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("%s: %w: stop it first, or give this one its own TRIGGERD_STATE_DIR", path, ErrLocked)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s: %w: give the directory and the file to the user triggerd runs as, modes 0700 and 0600", path, err)
-	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrVersionMismatch), errors.Is(err, bolt.ErrChecksum),
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum),
 		errors.Is(err, ErrDamaged):
 		if errors.Is(err, ErrDamaged) {
 			return fmt.Errorf("%s: %w; %s", path, err, keep)

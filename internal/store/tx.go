@@ -223,7 +223,7 @@ func (tx *Tx) DeleteItem(mailbox uint32, id string) error {
 func (tx *Tx) EachItem(mailbox uint32, fn func(id string, it *Item, err error) error) error {
 	prefix := key32(mailbox)
 	c := tx.bucket(bucketItems).Cursor()
-	for k, v := c.Seek(prefix); k != nil && len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox; k, v = c.Next() {
+	for k, v := c.Seek(prefix); len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox; k, v = c.Next() {
 		var it Item
 		err := decode(v, &it)
 		if err := fn(string(k[4:]), &it, err); err != nil {
