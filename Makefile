@@ -1,0 +1,57 @@
+# make            lists the targets
+# make test       all that a change must pass before it is shown to anybody
+# make ci         all that it must pass before it is merged
+
+GO       ?= go
+FUZZTIME ?= 10s
+BENCH    ?= .
+
+# The one place that says which golangci-lint checks the code.
+LINT_VERSION := v2.15.0
+LINT         := bin/golangci-lint-$(LINT_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race vet lint fuzz bench tidy-check ci clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/triggerd
+	$(GO) build -trimpath -o bin/triggerd ./cmd/triggerd
+
+test: ## install what the tests need, and run them all
+	$(GO) mod download
+	$(GO) test ./...
+
+race: ## run all tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: $(LINT) ## golangci-lint, with the reasons in .golangci.yml
+	$(LINT) run ./...
+
+$(LINT):
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/golangci-lint $@
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -d' ' -f2); do \
+			echo "fuzz $$dir $$target"; \
+			$(GO) test "$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null; \
+		done; \
+	done
+
+bench: ## run the benchmarks that match BENCH (all)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+tidy-check: ## fail when go.mod or go.sum is not what the code needs
+	$(GO) mod tidy -diff
+
+ci: ## everything that must pass before a change is merged
+	./.ci/run
+
+clean: ## remove what was built
+	rm -rf bin dist
