@@ -153,11 +153,16 @@ func (c *Client) enter(ctx context.Context, r call) (leave func(), err error) {
 		return &Error{Op: r.op, Err: err, stopped: ctx.Err() != nil}
 	}
 	if r.limit != nil {
+		for wait := c.lanes.pausedFor(laneSubscriptions); wait > 0; wait = c.lanes.pausedFor(laneSubscriptions) {
+			if wait > maxPauseWait {
+				return nil, throttled(r.op, wait)
+			}
+			if err := sleep(ctx, wait); err != nil {
+				return nil, fail(err)
+			}
+		}
 		if err := r.limit.Wait(ctx); err != nil {
 			return nil, fail(err)
-		}
-		if wait := c.lanes.pausedFor(laneSubscriptions); wait > maxPauseWait {
-			return nil, throttled(r.op, wait)
 		}
 	}
 	if r.mailbox == "" {
@@ -201,7 +206,7 @@ func (c *Client) exchange(parent context.Context, r call, token string) (err err
 		return noAnswer(ctx, parent, r.op, err)
 	}
 	defer resp.Body.Close()
-	status, requestID = resp.StatusCode, resp.Header.Get("request-id")
+	status, requestID = resp.StatusCode, word(resp.Header.Get("request-id"))
 	if status < 200 || status > 299 {
 		e := readError(r.op, resp)
 		c.pause(r, e)

@@ -234,7 +234,7 @@ func readError(op string, resp *http.Response) *Error {
 	e := &Error{
 		Op:         op,
 		Status:     resp.StatusCode,
-		RequestID:  resp.Header.Get("request-id"),
+		RequestID:  word(resp.Header.Get("request-id")),
 		Location:   resp.Header.Get("Location"),
 		RetryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
@@ -266,10 +266,10 @@ func (e *Error) readBody(body []byte) {
 			e.Code = in.Code
 		}
 		if e.RequestID == "" {
-			e.RequestID = in.RequestID
+			e.RequestID = word(in.RequestID)
 		}
 	}
-	e.Code, e.OuterCode, e.RequestID = word(e.Code), word(e.OuterCode), word(e.RequestID)
+	e.Code, e.OuterCode = word(e.Code), word(e.OuterCode)
 }
 
 type errorBody struct {

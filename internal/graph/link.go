@@ -29,10 +29,9 @@ func hostPort(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
-// address is what a first request is sent to: a path below the mailbox, if there is one, in which {id} stands for the
-// escaped id. Query options that are empty are left out.
+// address is what a first request is sent to: a path below the mailbox, in which {id} stands for the escaped id. Query options that are empty are left out.
 type address struct {
-	mailbox string
+	mailbox string // address, Graph user id, or "me"
 	path    string // for example "/mailFolders/{id}/messages"
 	id      string
 	query   []string
@@ -42,10 +41,9 @@ func (c *Client) url(a address) (string, error) {
 	var b strings.Builder
 	b.WriteString(c.root.String())
 	switch a.mailbox {
-	case "": // not of a mailbox
 	case "me":
 		b.WriteString("/me")
-	case ".", "..":
+	case "", ".", "..":
 		return "", fmt.Errorf("%w: unusable mailbox", ErrBadRequest)
 	default:
 		b.WriteString("/users/" + strings.ReplaceAll(url.PathEscape(a.mailbox), "+", "%2B"))

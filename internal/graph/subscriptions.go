@@ -71,7 +71,7 @@ func (c *Client) CreateSubscription(ctx context.Context, mailbox string, s Subsc
 	if mailbox == "" {
 		return Subscription{}, &Error{Op: opCreate, Err: errNoMailbox}
 	}
-	return c.subscription(ctx, call{op: opCreate, method: http.MethodPost, mailbox: mailbox}, address{path: "/subscriptions"}, subscriptionJSON{
+	return c.subscription(ctx, call{op: opCreate, method: http.MethodPost, mailbox: mailbox}, "", "", subscriptionJSON{
 		Resource: s.Resource, ChangeType: s.ChangeType, NotificationURL: s.NotificationURL, LifecycleURL: s.LifecycleURL,
 		ClientState: s.ClientState, ExpiresAt: expiry(s.ExpiresAt), TLS: "v1_2",
 	})
@@ -80,18 +80,18 @@ func (c *Client) CreateSubscription(ctx context.Context, mailbox string, s Subsc
 // RenewSubscription asks for a later expiry, and binds the subscription to a fresh token as reauthorizing does: not
 // both within ten minutes. ErrNotFound: it is gone for good.
 func (c *Client) RenewSubscription(ctx context.Context, id string, expires time.Time) (Subscription, error) {
-	return c.subscription(ctx, call{op: opRenew, method: http.MethodPatch}, address{path: "/subscriptions/{id}", id: id},
+	return c.subscription(ctx, call{op: opRenew, method: http.MethodPatch}, id, "",
 		subscriptionJSON{ExpiresAt: expiry(expires)})
 }
 
 // ReauthorizeSubscription binds the subscription to a fresh token without changing its expiry.
 func (c *Client) ReauthorizeSubscription(ctx context.Context, id string) error {
-	return c.manage(ctx, call{op: opReauthorize, method: http.MethodPost}, address{path: "/subscriptions/{id}/reauthorize", id: id})
+	return c.manage(ctx, call{op: opReauthorize, method: http.MethodPost}, id, "/reauthorize")
 }
 
 // DeleteSubscription ends a subscription; one that is gone already is fine.
 func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
-	err := c.manage(ctx, call{op: opDelete, method: http.MethodDelete}, address{path: "/subscriptions/{id}", id: id})
+	err := c.manage(ctx, call{op: opDelete, method: http.MethodDelete}, id, "")
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -101,11 +101,8 @@ func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
 // ListSubscriptions reads all subscriptions of this app in the tenant.
 func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) {
 	var all []Subscription
-	u, err := c.url(address{path: "/subscriptions"})
-	if err != nil {
-		return nil, &Error{Op: opListSubs, Err: err}
-	}
-	err = c.pages(ctx, call{op: opListSubs, url: u, limit: c.subLists}, c.page, func(it Item) error {
+	u := c.root.String() + "/subscriptions"
+	err := c.pages(ctx, call{op: opListSubs, url: u, limit: c.subLists}, c.page, func(it Item) error {
 		var j subscriptionJSON
 		if err := json.Unmarshal(it.Raw, &j); err != nil {
 			return errNotSubscription
@@ -124,7 +121,7 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 }
 
 // subscription sends a subscription and reads the one that Graph answers with.
-func (c *Client) subscription(ctx context.Context, r call, a address, send subscriptionJSON) (Subscription, error) {
+func (c *Client) subscription(ctx context.Context, r call, id, action string, send subscriptionJSON) (Subscription, error) {
 	body, err := json.Marshal(send)
 	if err != nil {
 		return Subscription{}, &Error{Op: r.op, Err: err}
@@ -139,18 +136,22 @@ func (c *Client) subscription(ctx context.Context, r call, a address, send subsc
 		got, err = j.subscription()
 		return err
 	}
-	if err := c.manage(ctx, r, a); err != nil {
+	if err := c.manage(ctx, r, id, action); err != nil {
 		return Subscription{}, err
 	}
 	return got, nil
 }
 
-func (c *Client) manage(ctx context.Context, r call, a address) error {
-	u, err := c.url(a)
-	if err != nil {
-		return &Error{Op: r.op, Err: err}
+// manage sends a request about the subscription id, or about all when the operation is to create one.
+func (c *Client) manage(ctx context.Context, r call, id, action string) error {
+	r.url, r.limit = c.root.String()+"/subscriptions", c.subWrites
+	if r.op != opCreate {
+		s, err := segment(id)
+		if err != nil {
+			return &Error{Op: r.op, Err: err}
+		}
+		r.url += "/" + s + action
 	}
-	r.url, r.limit = u, c.subWrites
 	return c.do(ctx, r)
 }
 
