@@ -59,6 +59,9 @@ func dataref(bucket, id string) string { return "nats-object://" + bucket + "/" 
 
 // withoutMember copies JSON without the member at a path of names, and reports whether it was there.
 func withoutMember(src jsontext.Value, path ...string) (out jsontext.Value, cut bool, err error) {
+	if !src.IsValid() {
+		return nil, false, errors.New("syntax error")
+	}
 	var buf bytes.Buffer
 	enc := jsontext.NewEncoder(&buf)
 	if cut, err = copyWithout(enc, src, path); err != nil {
@@ -67,48 +70,47 @@ func withoutMember(src jsontext.Value, path ...string) (out jsontext.Value, cut 
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), cut, nil
 }
 
+// copyWithout needs src to be valid.
 func copyWithout(enc *jsontext.Encoder, src jsontext.Value, path []string) (cut bool, err error) {
 	if src.Kind() != '{' {
 		return false, enc.WriteValue(src)
 	}
 	dec := jsontext.NewDecoder(bytes.NewReader(src))
-	tok, err := dec.ReadToken()
-	if err == nil {
-		err = enc.WriteToken(tok)
+	if _, err := dec.ReadToken(); err != nil {
+		return false, err
 	}
-	for err == nil && dec.PeekKind() == '"' {
-		var name jsontext.Token
-		if name, err = dec.ReadToken(); err != nil {
-			break
+	if err := enc.WriteToken(jsontext.BeginObject); err != nil {
+		return false, err
+	}
+	for dec.PeekKind() == '"' {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return false, err
 		}
-		found := name.String() == path[0]
-		key := name.Clone()
-		var v jsontext.Value
-		if v, err = dec.ReadValue(); err != nil {
-			break
+		name := token.String()
+		v, err := dec.ReadValue()
+		if err != nil {
+			return false, err
 		}
-		if found && len(path) == 1 {
+		if name == path[0] && len(path) == 1 {
 			cut = true
 			continue
 		}
-		if err = enc.WriteToken(key); err != nil {
-			break
+		if err := enc.WriteToken(jsontext.String(name)); err != nil {
+			return false, err
 		}
-		if found {
-			var in bool
-			in, err = copyWithout(enc, v.Clone(), path[1:])
-			cut = cut || in
-		} else {
+		if name != path[0] {
 			err = enc.WriteValue(v)
+		} else {
+			var inside bool
+			inside, err = copyWithout(enc, v, path[1:])
+			cut = cut || inside
+		}
+		if err != nil {
+			return false, err
 		}
 	}
-	if err != nil {
-		return false, err
-	}
-	if tok, err = dec.ReadToken(); err != nil {
-		return false, err
-	}
-	return cut, enc.WriteToken(tok)
+	return cut, enc.WriteToken(jsontext.EndObject)
 }
 
 // putBody stores data under an event's id, unless it is there already, in a bucket named after the stream. The bucket

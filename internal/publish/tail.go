@@ -19,7 +19,7 @@ type TailOptions struct {
 	OnReady func()    // called once, when every event published from now on will be seen; may be nil
 }
 
-// waitRetry is how often Tail looks for a stream it waits for.
+// waitRetry is how often Tail looks for a broker or stream it waits for.
 const waitRetry = 200 * time.Millisecond
 
 // tailForget is how soon the broker forgets a reader that vanished.
@@ -36,7 +36,7 @@ func Tail(ctx context.Context, o Options, t TailOptions, fn func(Received) error
 	if err != nil {
 		return err
 	}
-	nc, err := nats.Connect(o.URL, append(opts, nats.RetryOnFailedConnect(t.Wait))...)
+	nc, err := nats.Connect(o.URL, append(opts, nats.RetryOnFailedConnect(t.Wait), nats.ReconnectWait(waitRetry))...)
 	if err != nil {
 		return fmt.Errorf("NATS: %s", oneLine(err))
 	}
