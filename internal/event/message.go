@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -119,29 +120,19 @@ func (o *Observed) Merge(raw []byte) error {
 	if !utf8.Valid(raw) {
 		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(raw), lenient)
-	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
-		return ErrNotMessage
-	}
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(raw), lenient) // a Buffer is read in place
 	etag := ""
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrNotMessage, err)
-		}
-		key := name.String()
-		val, err := dec.ReadValue()
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrNotMessage, key, err)
-		}
+	err := members(dec, func(key string) (err error) {
 		if key == "@odata.etag" {
-			etag, err = text(val)
-		} else {
-			err = o.set(key, val)
+			etag, err = text(dec)
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrNotMessage, key, err)
-		}
+		return o.set(key, dec)
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotMessage, err)
 	}
 	if key := ChangeKey(etag); key != "" { // partial items carry no changeKey, but an etag (D-7)
 		o.ChangeKey = key
@@ -149,74 +140,103 @@ func (o *Observed) Merge(raw []byte) error {
 	return nil
 }
 
-func (o *Observed) set(key string, val jsontext.Value) (err error) {
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
+// members calls read for each member of the object that comes next; read must consume the value.
+func members(dec *jsontext.Decoder, read func(key string) error) error {
+	tok, err := dec.ReadToken()
+	if err != nil {
+		return err
+	}
+	if tok.Kind() != '{' {
+		return fmt.Errorf("want an object, got %s", tok.Kind())
+	}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		key := name.String()
+		if err := read(key); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	_, err = dec.ReadToken()
+	return err
+}
+
+func (o *Observed) set(key string, dec *jsontext.Decoder) (err error) {
 	m := &o.Message
 	switch key {
 	case "changeKey":
 		var s string
-		if s, err = text(val); s != "" {
+		if s, err = text(dec); s != "" {
 			o.ChangeKey = ChangeKey(s)
 		}
 	case "parentFolderId":
-		o.FolderID, err = text(val)
+		o.FolderID, err = text(dec)
 	case "webLink":
-		o.WebLink, err = text(val)
+		o.WebLink, err = text(dec)
 	case "lastModifiedDateTime":
-		o.LastModified, err = text(val)
+		o.LastModified, err = text(dec)
 	case "internetMessageId":
-		m.InternetMessageID, err = text(val)
+		m.InternetMessageID, err = text(dec)
 	case "conversationId":
-		m.ConversationID, err = text(val)
+		m.ConversationID, err = text(dec)
 	case "subject":
-		m.Subject, err = text(val)
+		m.Subject, err = text(dec)
 	case "from":
-		m.From, err = address(val)
+		m.From, err = address(dec)
 	case "sender":
-		m.Sender, err = address(val)
+		m.Sender, err = address(dec)
 	case "toRecipients":
-		m.ToRecipients, err = addresses(val)
+		m.ToRecipients, err = addresses(dec)
 	case "ccRecipients":
-		m.CcRecipients, err = addresses(val)
+		m.CcRecipients, err = addresses(dec)
 	case "bccRecipients":
-		m.BccRecipients, err = addresses(val)
+		m.BccRecipients, err = addresses(dec)
 	case "replyTo":
-		m.ReplyTo, err = addresses(val)
+		m.ReplyTo, err = addresses(dec)
 	case "createdDateTime":
-		m.CreatedDateTime, err = text(val)
+		m.CreatedDateTime, err = text(dec)
 	case "receivedDateTime":
-		m.ReceivedDateTime, err = text(val)
+		m.ReceivedDateTime, err = text(dec)
 	case "sentDateTime":
-		m.SentDateTime, err = text(val)
+		m.SentDateTime, err = text(dec)
 	case "hasAttachments":
-		m.HasAttachments, err = boolean(val)
+		m.HasAttachments, err = boolean(dec)
 	case "importance":
-		m.Importance, err = text(val)
+		m.Importance, err = text(dec)
 	case "categories":
-		m.Categories = nil
-		err = json.Unmarshal(val, &m.Categories, lenient)
-	case "isRead":
-		m.IsRead, err = boolean(val)
-	case "isDraft":
-		m.IsDraft, err = boolean(val)
-	case "flag":
-		var f struct {
-			Status string `json:"flagStatus"`
+		given := dec.PeekKind() == '['
+		if m.Categories, err = elements(dec, text); given && m.Categories == nil {
+			m.Categories = []string{}
 		}
-		err = json.Unmarshal(val, &f, lenient)
-		m.Flag = f.Status
+	case "isRead":
+		m.IsRead, err = boolean(dec)
+	case "isDraft":
+		m.IsDraft, err = boolean(dec)
+	case "flag":
+		m.Flag, err = flagStatus(dec)
 	case "bodyPreview":
-		m.BodyPreview, err = text(val)
+		m.BodyPreview, err = text(dec)
 	case "body":
 		m.Body, o.BodyHash = nil, ""
-		if err = json.Unmarshal(val, &m.Body, lenient); m.Body != nil {
+		if err = json.UnmarshalDecode(dec, &m.Body); m.Body != nil {
 			sum := sha256.Sum256([]byte(m.Body.ContentType + "\x00" + m.Body.Content))
 			o.BodyHash = hex.EncodeToString(sum[:16])
 		}
+	default:
+		err = dec.SkipValue()
 	}
 	return err
 }
 
-func text(v jsontext.Value) (string, error) {
+func text(dec *jsontext.Decoder) (string, error) {
+	v, err := dec.ReadValue()
+	if err != nil {
+		return "", err
+	}
 	if v.Kind() == 'n' {
 		return "", nil
 	}
@@ -227,43 +247,103 @@ func text(v jsontext.Value) (string, error) {
 		return string(inner), nil
 	}
 	var s string
-	err := json.Unmarshal(v, &s, lenient)
+	err = json.Unmarshal(v, &s, lenient)
 	return s, err
 }
 
 // boolean also takes "true" as a string: the documentation prints isRead so (D-31).
-func boolean(v jsontext.Value) (bool, error) {
-	switch string(v) {
-	case "true", `"true"`:
+func boolean(dec *jsontext.Decoder) (bool, error) {
+	v, err := dec.ReadValue()
+	switch {
+	case err != nil:
+		return false, err
+	case string(v) == "true", string(v) == `"true"`:
 		return true, nil
-	case "false", `"false"`, "null":
+	case string(v) == "false", string(v) == `"false"`, string(v) == "null":
 		return false, nil
 	}
 	return false, fmt.Errorf("want true or false, got %s", v.Kind())
 }
 
-type recipient struct {
-	EmailAddress Address `json:"emailAddress"`
+// null consumes a null if one comes next.
+func null(dec *jsontext.Decoder) bool {
+	if dec.PeekKind() != 'n' {
+		return false
+	}
+	_, err := dec.ReadToken()
+	return err == nil
 }
 
-func address(v jsontext.Value) (*Address, error) {
-	var r *recipient
-	if err := json.Unmarshal(v, &r, lenient); err != nil || r == nil || r.EmailAddress == (Address{}) {
-		return nil, err
+func flagStatus(dec *jsontext.Decoder) (status string, err error) {
+	if null(dec) {
+		return "", nil
 	}
-	return &r.EmailAddress, nil
+	return status, members(dec, func(key string) (err error) {
+		if key != "flagStatus" {
+			return dec.SkipValue()
+		}
+		status, err = text(dec)
+		return err
+	})
 }
 
-func addresses(v jsontext.Value) ([]Address, error) {
-	var rs []recipient
-	if err := json.Unmarshal(v, &rs, lenient); err != nil || len(rs) == 0 {
+// address reads a recipient: {"emailAddress":{"name":…,"address":…}}.
+func address(dec *jsontext.Decoder) (*Address, error) {
+	a, err := recipient(dec)
+	if err != nil || a == (Address{}) {
 		return nil, err
 	}
-	out := make([]Address, len(rs))
-	for i, r := range rs {
-		out[i] = r.EmailAddress
+	return &a, nil
+}
+
+func addresses(dec *jsontext.Decoder) ([]Address, error) { return elements(dec, recipient) }
+
+func recipient(dec *jsontext.Decoder) (a Address, err error) {
+	if null(dec) {
+		return a, nil
 	}
-	return out, nil
+	return a, members(dec, func(key string) error {
+		switch {
+		case key != "emailAddress":
+			return dec.SkipValue()
+		case null(dec):
+			return nil
+		}
+		return members(dec, func(key string) (err error) {
+			switch key {
+			case "name":
+				a.Name, err = text(dec)
+			case "address":
+				a.Address, err = text(dec)
+			default:
+				err = dec.SkipValue()
+			}
+			return err
+		})
+	})
+}
+
+// elements reads a list; nil for null and for an empty one.
+func elements[V any](dec *jsontext.Decoder, read func(*jsontext.Decoder) (V, error)) (out []V, err error) {
+	if null(dec) {
+		return nil, nil
+	}
+	tok, err := dec.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	if tok.Kind() != '[' {
+		return nil, fmt.Errorf("want a list, got %s", tok.Kind())
+	}
+	for dec.PeekKind() != ']' {
+		v, err := read(dec)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	_, err = dec.ReadToken()
+	return out, err
 }
 
 // At reduces a message to what a content level lets out. The result shares memory with m.
