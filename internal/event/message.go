@@ -278,13 +278,14 @@ func flagStatus(dec *jsontext.Decoder) (status string, err error) {
 	if null(dec) {
 		return "", nil
 	}
-	return status, members(dec, func(key string) (err error) {
+	err = members(dec, func(key string) (err error) {
 		if key != "flagStatus" {
 			return dec.SkipValue()
 		}
 		status, err = text(dec)
 		return err
 	})
+	return status, err
 }
 
 // address reads a recipient: {"emailAddress":{"name":…,"address":…}}.
@@ -302,7 +303,7 @@ func recipient(dec *jsontext.Decoder) (a Address, err error) {
 	if null(dec) {
 		return a, nil
 	}
-	return a, members(dec, func(key string) error {
+	err = members(dec, func(key string) error {
 		switch {
 		case key != "emailAddress":
 			return dec.SkipValue()
@@ -321,6 +322,7 @@ func recipient(dec *jsontext.Decoder) (a Address, err error) {
 			return err
 		})
 	})
+	return a, err
 }
 
 // elements reads a list; nil for null and for an empty one.
