@@ -120,8 +120,8 @@ func (s *folderSet) add(f Folder) bool {
 // decodeFolder also tells whether the folder has children; true when Graph does not say.
 func decodeFolder(it Item) (f Folder, children bool, err error) {
 	f, children = Folder{ID: it.ID, Removed: it.Removed}, true
-	err = members(it.Raw, func(name string, dec *jsontext.Decoder) (err error) {
-		switch name {
+	err = members(it.Raw, func(name []byte, dec *jsontext.Decoder) (err error) {
+		switch string(name) {
 		case "displayName":
 			f.Name, err = decodeString(dec)
 		case "parentFolderId":

@@ -47,11 +47,11 @@ func decodePage(r io.Reader) (Page, error) {
 	dec.ReadToken()
 	values := false
 	for dec.PeekKind() == '"' {
-		name, err := dec.ReadToken()
+		name, err := decodeName(dec)
 		if err != nil {
 			return Page{}, err
 		}
-		switch name.String() {
+		switch string(name) {
 		case "value":
 			values = true
 			p.Items, err = decodeItems(dec, p.Items[:0])
@@ -105,8 +105,8 @@ func decodeItem(raw jsontext.Value) (Item, error) {
 	if raw.Kind() != '{' {
 		return Item{}, errNotPage
 	}
-	err := members(raw, func(name string, dec *jsontext.Decoder) (err error) {
-		switch name {
+	err := members(raw, func(name []byte, dec *jsontext.Decoder) (err error) {
+		switch string(name) {
 		case "id":
 			it.ID, err = decodeString(dec)
 		case "@removed":
@@ -173,8 +173,20 @@ func orSyntax(dec *jsontext.Decoder, err error) error {
 	return err
 }
 
-// members calls fn for each property of an object; fn must read the value.
-func members(raw jsontext.Value, fn func(name string, dec *jsontext.Decoder) error) error {
+// decodeName reads a property's name without making a string of it. It is valid until the next read.
+func decodeName(dec *jsontext.Decoder) ([]byte, error) {
+	raw, err := dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		return jsontext.AppendUnquote(nil, raw)
+	}
+	return raw[1 : len(raw)-1], nil
+}
+
+// members calls fn for each property of an object; fn must read the value. The name is valid until then.
+func members(raw jsontext.Value, fn func(name []byte, dec *jsontext.Decoder) error) error {
 	dec := decoders.Get().(*jsontext.Decoder)
 	defer decoders.Put(dec)
 	dec.Reset(bytes.NewBuffer(raw), lenient...)
@@ -182,11 +194,11 @@ func members(raw jsontext.Value, fn func(name string, dec *jsontext.Decoder) err
 		return err
 	}
 	for dec.PeekKind() == '"' {
-		name, err := dec.ReadToken()
+		name, err := decodeName(dec)
 		if err != nil {
 			return err
 		}
-		if err := fn(name.String(), dec); err != nil {
+		if err := fn(name, dec); err != nil {
 			return err
 		}
 	}

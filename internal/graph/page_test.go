@@ -98,6 +98,7 @@ func TestOddPages(t *testing.T) {
 		{"unknown properties", `{"@odata.context":{"a":[1,{"value":[]}]},"new":null,"value":[{"id":"1"}],` + link + `}`, 1, nil},
 		{"null property before", `{"@odata.nextLink":null,"value":[],` + link + `}`, 0, nil},
 		{"same property twice", `{"value":[{"id":"1","a":1,"a":2}],` + link + `}`, 1, nil},
+		{"escaped names", `{"v\u0061lue":[{"i\u0064":"1"}],` + link + `}`, 1, nil},
 		{"not UTF-8", "{\"value\":[{\"id\":\"1\",\"subject\":\"\xff\xfe\"}]," + link + `}`, 1, nil},
 		{"lone surrogate", `{"value":[{"id":"1","subject":"\ud800"}],` + link + `}`, 1, nil},
 		{"no links is a listing's last page", `{"value":[]}`, 0, nil},
