@@ -37,12 +37,7 @@ $(LINT):
 	mv bin/golangci-lint $@
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
-	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \
-		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -d' ' -f2); do \
-			echo "fuzz $$dir $$target"; \
-			$(GO) test "$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null; \
-		done; \
-	done
+	GO=$(GO) ./.ci/fuzz $(FUZZTIME)
 
 bench: ## run the benchmarks that match BENCH (all)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
