@@ -154,7 +154,7 @@ type finish struct {
 // applied collects what a batch of looks leads to, to be written in one transaction.
 type applied struct {
 	items  []store.EncodedItem
-	events []*event.Event
+	events []store.EncodedEvent
 	parked []store.Quarantine
 	refs   map[string]store.Reference
 }
@@ -244,7 +244,7 @@ func (a *applied) write(tx *store.Tx, mailbox uint32) error {
 		}
 	}
 	for _, e := range a.events {
-		if err := tx.AppendEvent(e); err != nil {
+		if err := tx.Append(e); err != nil {
 			return err
 		}
 	}
@@ -350,7 +350,13 @@ func (r *round) look(l *lookAt, k known, out *applied, now time.Time) error {
 	}
 	k.items[l.id] = &res.Item
 	out.items = append(out.items, enc)
-	out.events = append(out.events, res.Events...)
+	for _, e := range res.Events {
+		enc, err := store.EncodeEvent(e)
+		if err != nil {
+			return err
+		}
+		out.events = append(out.events, enc)
+	}
 	r.account(l, old, res, now)
 	return nil
 }

@@ -358,7 +358,8 @@ func (mb *mailbox) forget(now time.Time) error {
 	watched := mb.watchedFolders()
 	var old []string
 	err := mb.room.st.View(func(tx *store.Tx) error {
-		return tx.EachItem(num, func(id string, it *store.Item, err error) error {
+		return tx.EachItem(num, func(id string, read func() (store.Item, error)) error {
+			it, err := read()
 			if err == nil && (!it.GoneAt.IsZero() || !watched[it.FolderID]) && now.Sub(it.SeenAt) > keepUnseen {
 				old = append(old, id)
 			}

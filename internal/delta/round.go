@@ -245,14 +245,15 @@ func (r *round) lookUpUnseen(ctx context.Context) error {
 func (r *round) findUnseen() error {
 	r.unseen = []string{}
 	return r.f.mb.room.st.View(func(tx *store.Tx) error {
-		return tx.EachItem(r.rec.Mailbox, func(id string, it *store.Item, err error) error {
-			if err != nil || it.FolderID != r.f.folder || !it.GoneAt.IsZero() || !it.SeenAt.Before(r.started) {
+		return tx.EachItem(r.rec.Mailbox, func(id string, read func() (store.Item, error)) error {
+			if _, ok := r.seen[digest(id)]; ok {
 				return nil
 			}
-			if _, ok := r.seen[digest(id)]; !ok {
+			it, err := read()
+			if err == nil && it.FolderID == r.f.folder && it.GoneAt.IsZero() && it.SeenAt.Before(r.started) {
 				r.unseen = append(r.unseen, id)
 			}
-			return nil
+			return nil // a damaged one is read anew when Graph next tells of it
 		})
 	})
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"strconv"
 
+	"github.com/go-json-experiment/json"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/triggerd/triggerd/internal/event"
@@ -210,7 +212,7 @@ func EncodeItem(id string, it *Item) (EncodedItem, error) {
 
 // PutItem stores what is known of an item.
 func (tx *Tx) PutItem(mailbox uint32, it EncodedItem) error {
-	return tx.bucket(bucketItems).Put(itemKey(mailbox, it.ID), it.value)
+	return tx.appending(bucketItems).Put(itemKey(mailbox, it.ID), it.value) // ids of one mailbox mostly grow
 }
 
 // DeleteItem forgets an item.
@@ -218,15 +220,14 @@ func (tx *Tx) DeleteItem(mailbox uint32, id string) error {
 	return tx.bucket(bucketItems).Delete(itemKey(mailbox, id))
 }
 
-// EachItem calls fn for every known item of a mailbox, in the order of ids, until fn returns an error. A damaged record
-// is given as err with an empty item, and the walk goes on.
-func (tx *Tx) EachItem(mailbox uint32, fn func(id string, it *Item, err error) error) error {
+// EachItem calls fn for every known item of a mailbox, in the order of ids, until fn returns an error. read decodes the
+// item, and returns ErrDamaged where it cannot; it must not be called after fn has returned.
+func (tx *Tx) EachItem(mailbox uint32, fn func(id string, read func() (Item, error)) error) error {
 	prefix := key32(mailbox)
 	c := tx.bucket(bucketItems).Cursor()
 	for k, v := c.Seek(prefix); len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox; k, v = c.Next() {
-		var it Item
-		err := decode(v, &it)
-		if err := fn(string(k[4:]), &it, err); err != nil {
+		err := fn(string(k[4:]), func() (it Item, err error) { return it, decode(v, &it) })
+		if err != nil {
 			return err
 		}
 	}
@@ -258,34 +259,63 @@ func (tx *Tx) PutQuarantine(q *Quarantine) error {
 	return tx.put(bucketQuarantine, key64(n), q)
 }
 
-// AppendEvent puts an event into the outbox and gives it the next sequence number of its watch and mailbox. What it
-// sets in e is final only once the transaction is committed.
+// EncodedEvent is an event ready for the outbox, so that encoding need not be done inside a transaction.
+type EncodedEvent struct {
+	partition string
+	counter   string
+	payload   []byte // JSON, without sequence, epoch and the closing brace
+}
+
+// EncodeEvent prepares an event for Append. What e says of sequence and epoch is left out: the store gives those.
+func EncodeEvent(e *event.Event) (EncodedEvent, error) {
+	bare := *e
+	bare.Sequence, bare.Epoch = 0, ""
+	b, err := json.Marshal(&bare)
+	if err != nil {
+		return EncodedEvent{}, err
+	}
+	return EncodedEvent{e.PartitionKey(), "events_" + e.Area + "_" + e.Name, b[:len(b)-1]}, nil
+}
+
+// AppendEvent is EncodeEvent and Append in one. What it sets in e is final only once the transaction is committed.
 func (tx *Tx) AppendEvent(e *event.Event) error {
-	key := e.PartitionKey()
-	if tx.dirty.sequences == nil {
-		tx.dirty.sequences = map[string]uint64{}
+	enc, err := EncodeEvent(e)
+	if err == nil {
+		err = tx.Append(enc)
 	}
-	n, ok := tx.dirty.sequences[key]
-	if !ok {
-		if v := tx.bucket(bucketSequences).Get([]byte(key)); v != nil {
-			n = binary.BigEndian.Uint64(v)
-		}
-	}
-	e.Sequence, e.Epoch = n+1, tx.s.epoch
-	v, err := encode(e)
 	if err != nil {
 		return err
 	}
+	e.Sequence, e.Epoch = tx.dirty.sequences[enc.partition], tx.s.epoch
+	return nil
+}
+
+// Append puts an event into the outbox and gives it the next sequence number of its watch and mailbox.
+func (tx *Tx) Append(e EncodedEvent) error {
+	if tx.dirty.sequences == nil {
+		tx.dirty.sequences = map[string]uint64{}
+	}
+	n, ok := tx.dirty.sequences[e.partition]
+	if !ok {
+		if v := tx.bucket(bucketSequences).Get([]byte(e.partition)); v != nil {
+			n = binary.BigEndian.Uint64(v)
+		}
+	}
+	row := make([]byte, checksumSize, len(e.payload)+64)
+	row = append(row, e.payload...)
+	row = strconv.AppendUint(append(row, `,"sequence":`...), n+1, 10)
+	row = append(strconv.AppendQuote(append(row, `,"epoch":`...), tx.s.epoch), '}')
 	b := tx.appending(bucketOutbox)
 	seq, err := b.NextSequence()
 	if err != nil {
 		return err
 	}
-	tx.dirty.sequences[key] = n + 1
-	tx.Count("events_"+e.Area+"_"+e.Name, 1)
+	tx.dirty.sequences[e.partition] = n + 1
+	tx.Count(e.counter, 1)
 	tx.Count(counterAppended, 1)
 	tx.wakeOutbox()
-	return b.Put(key64(seq), v)
+	putChecksum(row)
+	return b.Put(key64(seq), row)
 }
 
 // Mailbox returns a copy of a mailbox's record.
