@@ -103,7 +103,7 @@ func (p Policy) Heed(sub *store.Subscription, event string, at, now time.Time) S
 }
 
 // answered reports whether a PATCH or POST that succeeded was sent after a notice had come.
-func answered(sub *store.Subscription, at time.Time) bool { return !sub.AuthorizedAt.Before(at) }
+func answered(sub *store.Subscription, at time.Time) bool { return sub.AuthorizedAt.After(at) }
 
 // RenewWindow is when a subscription is to be renewed that was granted until expires by a request sent at sent.
 func (p Policy) RenewWindow(sent, expires time.Time) (from, to time.Time) {

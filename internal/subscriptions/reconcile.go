@@ -89,8 +89,7 @@ func (t task) reconcile(ctx context.Context) error {
 			}
 			t.log.Warn().Err(err).Str("connection", t.u.key.connection).Str("subscription", f.ID).Msg("superfluous subscription not deleted")
 			if !definite(err) || !refused(err) { // else it is not ours to delete, and expires by itself
-				t.postpone(err)
-				t.left(t.listing.found[i:])
+				t.left(t.listing.found[i:], t.postpone(err))
 				return nil
 			}
 			continue
@@ -169,11 +168,11 @@ func (t task) keep(sub *store.Subscription, f graph.Subscription) error {
 	return nil
 }
 
-// left keeps the part of the list that is not dealt with.
-func (t task) left(found []graph.Subscription) {
+// left keeps the part of the list that is not dealt with, for another attempt.
+func (t task) left(found []graph.Subscription, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.u.listing = &listing{found: found, at: t.listing.at}
+	t.u.listing = &listing{found: found, at: t.listing.at, retryAt: clock().Add(wait)}
 }
 
 // compared ends a comparison. What is stored as living and was not listed is due for renewal, unless it is so new that

@@ -22,7 +22,7 @@ func (t task) renew(ctx context.Context, sub *store.Subscription) error {
 	log := t.log.With().Str("connection", sub.Connection).Uint32("feed", sub.Feed).Str("subscription", sub.ID).Logger()
 	switch {
 	case err == nil:
-		sub.ExpiresAt, sub.RenewedAt, sub.AuthorizedAt = got.ExpiresAt.UTC(), sent, sent
+		sub.ExpiresAt, sub.RenewedAt, sub.AuthorizedAt = got.ExpiresAt.UTC(), sent, t.answering(sent)
 		sub.Failures, sub.LastError = 0, ""
 		t.plan(sub, sent)
 		if err := t.save(t.u, "renewals_ok", sub); err != nil {
@@ -68,6 +68,17 @@ func (t task) patch(ctx context.Context, id string) (got graph.Subscription, sen
 		}
 		return got, sent, err
 	}
+}
+
+// answering is when the authorization counts from: later than every notice that was known when the request was sent,
+// however coarse the clock is.
+func (t task) answering(sent time.Time) time.Time {
+	for _, n := range t.notices {
+		if !sent.After(n.At) {
+			sent = n.At.Add(1)
+		}
+	}
+	return sent
 }
 
 // saidRemoved reports whether a lifecycle notification waits that says that Graph removed it.

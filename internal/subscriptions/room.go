@@ -122,10 +122,12 @@ type Room struct {
 	calendar        *calendar
 	public          public
 	wake            chan struct{}
+	forgotAt        time.Time // owned by scan
 
 	mu          sync.Mutex // guards everything below; never held across a commit or a call of Graph
 	units       map[unitKey]*unit
 	byFeed      map[uint32]*unit // the wanted ones
+	known       map[Want]*unit   // so that resources need not be normalized again and again
 	connections map[string]*connection
 	queue       []job
 	running     map[string]int // jobs by connection
@@ -136,7 +138,7 @@ type Room struct {
 func New(st Store, opts Options) *Room {
 	r := &Room{
 		st: st, opts: opts.withDefaults(), log: opts.Log, http: noRedirects(opts.HTTP), calendar: newCalendar(),
-		wake: make(chan struct{}, 1), units: map[unitKey]*unit{}, byFeed: map[uint32]*unit{},
+		wake: make(chan struct{}, 1), units: map[unitKey]*unit{}, byFeed: map[uint32]*unit{}, known: map[Want]*unit{},
 		connections: map[string]*connection{}, running: map[string]int{},
 	}
 	base := strings.TrimRight(opts.PublicURL, "/")

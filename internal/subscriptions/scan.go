@@ -9,6 +9,9 @@ import (
 	"github.com/triggerd/triggerd/internal/store"
 )
 
+// forgetEvery is how often old records are looked for.
+const forgetEvery = time.Hour
+
 // job is work for one goroutine.
 type job struct {
 	connection string // empty: does not count against one
@@ -30,7 +33,10 @@ func (r *Room) scan(now time.Time) int {
 	}
 	r.follow(wants, now)
 	r.settleLifecycle(now)
-	r.forgetOld(now)
+	if !within(r.forgotAt, forgetEvery, now) {
+		r.forgotAt = now
+		r.forgetOld(now)
+	}
 	return r.enqueueDue(now)
 }
 
@@ -44,12 +50,17 @@ func (r *Room) follow(wants []Want, now time.Time) {
 		if r.connections[w.Connection] == nil {
 			continue // nobody could ask Graph
 		}
-		u := r.unit(w.Connection, w.Resource)
+		u := r.known[w]
+		if u == nil {
+			u = r.unit(w.Connection, w.Resource)
+			r.known[w] = u
+		}
 		if wanted[u] { // two feeds with one resource: the first one is served
 			continue
 		}
 		if u.want == nil || *u.want != w {
-			u.want = &w
+			kept := w
+			u.want = &kept
 		}
 		wanted[u], byFeed[w.Feed] = true, u
 	}
@@ -60,6 +71,7 @@ func (r *Room) follow(wants []Want, now time.Time) {
 			u.unwantedAt = time.Time{}
 		case len(u.subs) == 0 && u.listing == nil && !u.busy && !u.queued:
 			delete(r.units, key)
+			r.known = map[Want]*unit{}
 		default:
 			u.want, u.replace = nil, ""
 			if u.unwantedAt.IsZero() || now.Before(u.unwantedAt) {
@@ -117,11 +129,14 @@ func (r *Room) enqueueDue(now time.Time) int {
 			}
 		}
 	}
+	var scratch []store.Subscription
 	for _, u := range r.units {
 		if u.queued || u.busy {
 			continue
 		}
-		step := r.view(u, ready).next(r.opts.Policy, now)
+		v := r.view(u, ready, scratch[:0])
+		step := v.next(r.opts.Policy, now)
+		scratch = v.records
 		if step.Do == Keep {
 			continue
 		}
@@ -140,9 +155,9 @@ func (r *Room) enqueueDue(now time.Time) int {
 	return len(r.queue)
 }
 
-// view collects what the next step of a unit depends on. Room.mu is held.
-func (r *Room) view(u *unit, ready bool) view {
-	v := view{unit: u, noPush: r.opts.PublicURL == ""}
+// view collects what the next step of a unit depends on, its records in room. Room.mu is held.
+func (r *Room) view(u *unit, ready bool, room []store.Subscription) view {
+	v := view{unit: u, noPush: r.opts.PublicURL == "", records: room}
 	for _, id := range u.subs {
 		if sub, ok := r.st.Subscription(id); ok {
 			v.records = append(v.records, sub)

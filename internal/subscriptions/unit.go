@@ -1,7 +1,6 @@
 package subscriptions
 
 import (
-	"slices"
 	"time"
 
 	"github.com/triggerd/triggerd/internal/graph"
@@ -49,8 +48,9 @@ type unit struct {
 
 // listing is what Graph's list has for one unit.
 type listing struct {
-	found []graph.Subscription
-	at    time.Time // when the list was asked for
+	found   []graph.Subscription
+	at      time.Time // when the list was asked for
+	retryAt time.Time // when a deletion that failed is tried again
 }
 
 // view is all that the next step of a unit depends on.
@@ -67,22 +67,21 @@ func (v view) next(p Policy, now time.Time) Step {
 		return Step{Do: Keep, At: v.stalled, Reason: "the state could not be stored"}
 	}
 	waits := now.Before(v.notBefore)
-	if v.listing != nil && !waits {
+	if v.listing != nil && !now.Before(v.listing.retryAt) {
 		return Step{Do: Reconcile, Reason: "Graph's list is to be compared"}
 	}
-	live := alive(v.records)
+	sub, oldest := alive(v.records)
 	if v.want == nil {
-		return v.leave(live, waits, now)
+		return v.leave(sub, waits, now)
 	}
-	if len(live) == 0 {
+	if sub == nil {
 		if waits || !v.mayCreate || v.listing != nil {
 			return Step{Do: Keep, At: v.notBefore, Reason: "a creation has to wait"}
 		}
 		return p.Next(nil, now)
 	}
-	sub := &live[0]
-	if len(live) > 1 && !waits {
-		return Step{Do: Remove, Sub: live[len(live)-1].ID, Reason: "there is a newer one"}
+	if sub != oldest && !waits {
+		return Step{Do: Remove, Sub: oldest.ID, Reason: "there is a newer one"}
 	}
 	if v.replace != "" && !waits {
 		return Step{Do: Remove, Sub: sub.ID, Reason: v.replace}
@@ -100,24 +99,35 @@ func (v view) next(p Policy, now time.Time) Step {
 }
 
 // leave decides about a unit that nobody wants.
-func (v view) leave(live []store.Subscription, waits bool, now time.Time) Step {
-	if len(live) == 0 {
+func (v view) leave(sub *store.Subscription, waits bool, now time.Time) Step {
+	if sub == nil {
 		return Step{Do: Keep, Reason: "nothing is wanted"}
 	}
-	if !live[0].Live(now) {
-		return Step{Do: Recreate, Sub: live[0].ID, Reason: "it expired"}
+	if !sub.Live(now) {
+		return Step{Do: Recreate, Sub: sub.ID, Reason: "it expired"}
 	}
 	if waits || !v.noPush && now.Before(v.unwantedAt.Add(grace)) {
 		return Step{Do: Keep, Reason: "not wanted any more; removed soon"}
 	}
-	return Step{Do: Remove, Sub: live[0].ID, Reason: "not wanted any more"}
+	return Step{Do: Remove, Sub: sub.ID, Reason: "not wanted any more"}
 }
 
-// alive returns the records that are not marked as removed, expired ones among them, the newest first.
-func alive(records []store.Subscription) []store.Subscription {
-	live := slices.DeleteFunc(slices.Clone(records), func(s store.Subscription) bool { return !s.RemovedAt.IsZero() })
-	slices.SortStableFunc(live, func(a, b store.Subscription) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	return live
+// alive returns the newest and the oldest of the records that are not marked as removed, expired ones among them; nil
+// when there is none.
+func alive(records []store.Subscription) (newest, oldest *store.Subscription) {
+	for i := range records {
+		sub := &records[i]
+		if !sub.RemovedAt.IsZero() {
+			continue
+		}
+		if newest == nil || sub.CreatedAt.After(newest.CreatedAt) {
+			newest = sub
+		}
+		if oldest == nil || !sub.CreatedAt.After(oldest.CreatedAt) && sub != newest {
+			oldest = sub
+		}
+	}
+	return newest, oldest
 }
 
 // connection is what is known of a connection as a whole. Guarded by Room.mu.

@@ -47,13 +47,13 @@ func (r *Room) work(ctx context.Context, u *unit) {
 	}
 	r.mu.Lock()
 	u.busy = false
-	doubtful := false
+	again := len(u.notices) > 0 // which may have been answered
 	if c := r.connections[u.key.connection]; c != nil {
 		u.endedSeq = c.started
-		doubtful = c.needsList(clock())
+		again = again || c.needsList(clock())
 	}
 	r.mu.Unlock()
-	if doubtful {
+	if again {
 		r.Wake()
 	}
 }
@@ -64,7 +64,7 @@ func (r *Room) prepare(u *unit) task {
 	ready := r.public.ready(now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := r.view(u, ready)
+	v := r.view(u, ready, nil)
 	t := task{Room: r, u: u, g: r.opts.Graphs[u.key.connection], records: v.records, want: u.want, listing: u.listing}
 	t.notices = slices.Clone(u.notices)
 	t.step = v.next(r.opts.Policy, now)
