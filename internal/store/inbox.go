@@ -24,8 +24,8 @@ const maxString = math.MaxUint16
 // Entry is an accepted notification that is not settled yet.
 type Entry struct {
 	Notification
-	row   uint64
-	index int
+	row    uint64
+	offset int // of its record in the row, which never moves
 }
 
 // entryRef is where an entry lies: 12 bytes in memory for each, so that a full inbox stays small.
@@ -171,32 +171,37 @@ func (r record) notification() Notification {
 	return n
 }
 
-// records calls fn with every record of a row.
-func records(row []byte, fn func(i int, r record)) error {
-	for i := 0; len(row) > 0; i++ {
-		end := recordHead
-		for range 3 {
-			if len(row)-end < 2 {
-				return fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
-			}
-			end += 2 + int(binary.BigEndian.Uint16(row[end:]))
+// recordAt returns the record that begins at an offset of a row.
+func recordAt(row []byte, offset int) (record, error) {
+	end := offset + recordHead
+	for range 3 {
+		if len(row)-end < 2 {
+			return nil, fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
 		}
-		if end > len(row) {
-			return fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
+		end += 2 + int(binary.BigEndian.Uint16(row[end:]))
+	}
+	if end > len(row) {
+		return nil, fmt.Errorf("%w: inbox record is cut short", ErrDamaged)
+	}
+	return row[offset:end], nil
+}
+
+// records calls fn with every record of a row and where it lies.
+func records(row []byte, fn func(i, offset int, r record)) error {
+	for i, offset := 0, 0; offset < len(row); i++ {
+		r, err := recordAt(row, offset)
+		if err != nil {
+			return err
 		}
-		fn(i, row[:end])
-		row = row[end:]
+		fn(i, offset, r)
+		offset += len(r)
 	}
 	return nil
 }
 
-// eachRecord calls fn with every record of a row, decoded, and its offset.
+// eachRecord calls fn with every record of a row, decoded.
 func eachRecord(row []byte, fn func(i, offset int, settled bool, n Notification)) error {
-	offset := 0
-	return records(row, func(i int, r record) {
-		fn(i, offset, r.settled(), r.notification())
-		offset += len(r)
-	})
+	return records(row, func(i, offset int, r record) { fn(i, offset, r.settled(), r.notification()) })
 }
 
 // Pending is how many accepted notifications are not settled.
@@ -246,9 +251,9 @@ func (tx *Tx) Pending(feed uint32, limit int) (entries []Entry, err error) {
 		last = ref.row
 		row, rerr := tx.row(ref.row)
 		if rerr == nil {
-			rerr = records(row, func(i int, r record) {
+			rerr = records(row, func(_, offset int, r record) {
 				if !r.settled() && r.feed() == feed {
-					entries = append(entries, Entry{r.notification(), ref.row, i})
+					entries = append(entries, Entry{r.notification(), ref.row, offset})
 				}
 			})
 		}
@@ -286,12 +291,13 @@ func (tx *Tx) Settle(e Entry, outcome Outcome) error {
 		row = slices.Clone(row)
 		tx.dirty.rows[e.row] = row
 	}
-	return records(row, func(i int, r record) {
-		if i == e.index && !r.settled() {
-			r.settle()
-			tx.Count(counterSettled+string(outcome), 1)
-		}
-	})
+	r, err := recordAt(row, e.offset)
+	if err != nil || r.settled() {
+		return err
+	}
+	r.settle()
+	tx.Count(counterSettled+string(outcome), 1)
+	return nil
 }
 
 // flushInbox writes the rows in which something was settled and deletes those in which everything is.
@@ -300,7 +306,7 @@ func (tx *Tx) flushInbox() error {
 	gone := map[uint32]map[entryRef]bool{}
 	for seq, row := range tx.dirty.rows {
 		open := false
-		err := records(row, func(i int, r record) {
+		err := records(row, func(i, _ int, r record) {
 			if !r.settled() {
 				open = true
 				return
