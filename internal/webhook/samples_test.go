@@ -202,4 +202,3 @@ func TestRecordedRequestHeaders(t *testing.T) {
 	}
 	f.counted(map[string]uint64{"accepted": 1})
 }
-
