@@ -20,6 +20,9 @@ import (
 // keepUnseen is how long an item stays known after it was last seen in a watched folder.
 const keepUnseen = 30 * 24 * time.Hour
 
+// forgetBatch bounds how much one transaction forgets.
+const forgetBatch = 1000
+
 // wellKnown are the folder names that work in any locale (S-25). The first alwaysAsked of them are looked up in every
 // mailbox, since events carry them; the others where a watch names them.
 var wellKnown = []string{"msgfolderroot", "inbox", "sentitems", "drafts", "deleteditems", "junkemail", "archive", "outbox",
@@ -369,7 +372,7 @@ func (mb *mailbox) forget(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	for batch := range slices.Chunk(old, 1000) {
+	for batch := range slices.Chunk(old, forgetBatch) {
 		err := mb.room.st.Update(func(tx *store.Tx) error {
 			for _, id := range batch {
 				if err := tx.DeleteItem(num, id); err != nil {
@@ -377,6 +380,15 @@ func (mb *mailbox) forget(now time.Time) error {
 				}
 			}
 			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for n := forgetBatch; n == forgetBatch; {
+		err := mb.room.st.Update(func(tx *store.Tx) (err error) {
+			n, err = tx.ForgetReferences(num, now.Add(-keepUnseen), forgetBatch)
+			return err
 		})
 		if err != nil {
 			return err

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	bolt "go.etcd.io/bbolt"
@@ -245,6 +247,25 @@ func (tx *Tx) Reference(mailbox uint32, id string) (r Reference, err error) {
 // PutReference stores what was told of an item by reference.
 func (tx *Tx) PutReference(mailbox uint32, id string, r *Reference) error {
 	return tx.put(bucketReferences, itemKey(mailbox, id), r)
+}
+
+// ForgetReferences deletes what was told by reference of a mailbox's items last seen before a time, at most limit of
+// them, and says how many.
+func (tx *Tx) ForgetReferences(mailbox uint32, before time.Time, limit int) (n int, err error) {
+	var old [][]byte
+	c := tx.bucket(bucketReferences).Cursor()
+	for k, v := c.Seek(key32(mailbox)); k != nil && len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox && len(old) < limit; k, v = c.Next() {
+		var r Reference
+		if err := decode(v, &r); err != nil || r.SeenAt.Before(before) {
+			old = append(old, bytes.Clone(k))
+		}
+	}
+	for _, k := range old {
+		if err := tx.bucket(bucketReferences).Delete(k); err != nil {
+			return 0, err
+		}
+	}
+	return len(old), nil
 }
 
 // PutQuarantine parks something that could not be processed.
