@@ -44,16 +44,16 @@ func (c *calendar) choose(connection string, from, to time.Time) time.Time {
 }
 
 // move takes a subscription's old plan out and puts its new one in; nil and removed ones have none.
-func (c *calendar) move(old, new *store.Subscription) {
+func (c *calendar) move(from, to *store.Subscription) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old != nil && old.RemovedAt.IsZero() {
-		s := slot{old.Connection, old.RenewAt.Unix()}
+	if from != nil && from.RemovedAt.IsZero() {
+		s := slot{from.Connection, from.RenewAt.Unix()}
 		if c.planned[s]--; c.planned[s] <= 0 {
 			delete(c.planned, s)
 		}
 	}
-	if new != nil && new.RemovedAt.IsZero() {
-		c.planned[slot{new.Connection, new.RenewAt.Unix()}]++
+	if to != nil && to.RemovedAt.IsZero() {
+		c.planned[slot{to.Connection, to.RenewAt.Unix()}]++
 	}
 }

@@ -203,6 +203,13 @@ func (f *fakeGraph) count(op string) (n int) {
 	return n
 }
 
+// made returns the calls so far.
+func (f *fakeGraph) made() []call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
 func (f *fakeGraph) setFault(fault func(op, id string) (bool, error)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -243,6 +250,12 @@ func (l *listener) breakIt(broken func(*http.Request) (*http.Response, error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.broken = broken
+}
+
+func (l *listener) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked
 }
 
 func answer(status int, body string) *http.Response {

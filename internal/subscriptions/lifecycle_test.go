@@ -232,7 +232,7 @@ func TestForgedLifecycleNotifications(t *testing.T) {
 				defer h.run()()
 				synctest.Wait()
 				first := h.living(1)
-				begun := len(f.calls)
+				begun := len(f.made())
 				h.asked()
 				for range 1200 { // twenty minutes
 					h.lifecycle(first.ID, event)
@@ -242,7 +242,7 @@ func TestForgedLifecycleNotifications(t *testing.T) {
 				if got := h.living(1); got.ID != first.ID {
 					t.Error("the living subscription was given up")
 				}
-				calls := f.calls[begun:]
+				calls := f.made()[begun:]
 				for i, c := range calls[min(len(calls), 1):] {
 					if d := c.at.Sub(calls[i].at); d < time.Minute {
 						t.Errorf("%s %v after %s", c.op, d, calls[i].op)
@@ -267,7 +267,7 @@ func TestLifecycleIsDoneOnlyWhenItsConsequenceIsStored(t *testing.T) {
 		h.lifecycle(sub.ID, "reauthorizationRequired")
 		dying := &dyingStore{Store: h.st}
 		f.setFault(func(op, _ string) (bool, error) {
-			dying.dead = op == "renew" // between the request and its record
+			dying.dead.Store(op == "renew") // between the request and its record
 			return true, nil
 		})
 		if err := New(dying, h.opts).RunOnce(t.Context()); err == nil {

@@ -84,7 +84,7 @@ func TestPublicURLFailsAndHeals(t *testing.T) {
 		defer h.run()()
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n := h.url.asked; n < 55 || n > 61 {
+		if n := h.url.times(); n < 55 || n > 61 {
 			t.Errorf("asked %d times in an hour, want once a minute", n)
 		}
 		h.push(1, true, "")
@@ -96,10 +96,10 @@ func TestPublicURLFailsAndHeals(t *testing.T) {
 			t.Errorf("Public() = %v, %q, %v ago", ok, reason, time.Since(at))
 		}
 		time.Sleep(time.Hour)
-		before := h.url.asked
+		before := h.url.times()
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n := h.url.asked - before; n < 50 || n > 61 {
+		if n := h.url.times() - before; n < 50 || n > 61 {
 			t.Errorf("asked %d times in an hour while it fails, want once a minute", n)
 		}
 		h.url.breakIt(nil)

@@ -194,9 +194,8 @@ func TestConflictIsResolvedByAdoption(t *testing.T) {
 		h := newHouse(t, f, 1, nil)
 		defer h.run()()
 		synctest.Wait()
-		sub := h.living(1)
 		time.Sleep(time.Hour)
-		sub = h.living(1)
+		sub := h.living(1)
 		sub.RemovedAt = time.Now().Round(0).UTC() // a removal that Graph takes back
 		if err := h.st.Update(func(tx *store.Tx) error { return tx.PutSubscription(&sub) }); err != nil {
 			t.Fatal(err)

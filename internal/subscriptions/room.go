@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/store"
@@ -131,6 +130,7 @@ type Room struct {
 	connections map[string]*connection
 	queue       []job
 	running     map[string]int // jobs by connection
+	draining    int            // goroutines that do jobs
 	errs        []error        // of the storage, not reported yet
 }
 
@@ -181,15 +181,10 @@ func (r *Room) Wake() {
 func (r *Room) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.opts.Every)
 	defer tick.Stop()
-	var g errgroup.Group
-	g.SetLimit(workers)
+	var wg sync.WaitGroup
 	for ctx.Err() == nil {
-		n := r.scan(clock())
-		for range min(n, workers) {
-			if !g.TryGo(func() error { r.drain(ctx); return nil }) {
-				break
-			}
-		}
+		r.scan(clock())
+		r.start(ctx, &wg)
 		if err := r.takeErrors(); err != nil {
 			r.log.Error().Err(err).Msg("subscription state not stored; the next look tries again")
 		}
@@ -199,7 +194,7 @@ func (r *Room) Run(ctx context.Context) error {
 		case <-r.wake:
 		}
 	}
-	g.Wait()
+	wg.Wait()
 	r.dropQueue()
 	return nil
 }
@@ -208,15 +203,12 @@ func (r *Room) Run(ctx context.Context) error {
 // and tried again later; an error is one of the storage.
 func (r *Room) RunOnce(ctx context.Context) error {
 	for range 6 {
-		n := r.scan(clock())
-		if n == 0 || ctx.Err() != nil {
+		if n := r.scan(clock()); n == 0 || ctx.Err() != nil {
 			break
 		}
-		var g errgroup.Group
-		for range min(n, workers) {
-			g.Go(func() error { r.drain(ctx); return nil })
-		}
-		g.Wait()
+		var wg sync.WaitGroup
+		r.start(ctx, &wg)
+		wg.Wait()
 	}
 	r.dropQueue()
 	return r.takeErrors()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,11 +41,11 @@ func TestCreatesWhatIsWanted(t *testing.T) {
 			if sub.StateHash != sha256.Sum256([]byte(f.subs[sub.ID].ClientState)) {
 				t.Errorf("feed %d: the hash is not that of the client state", feed+1)
 			}
-			life := sub.ExpiresAt.Sub(time.Now())
+			life := time.Until(sub.ExpiresAt)
 			if life != MaxLifetime-time.Hour {
 				t.Errorf("feed %d: granted %v, want the maximum less an hour", feed+1, life)
 			}
-			if wait := sub.RenewAt.Sub(time.Now()); wait < life/2 || wait > life*2/3 {
+			if wait := time.Until(sub.RenewAt); wait < life/2 || wait > life*2/3 {
 				t.Errorf("feed %d: renewal after %v of %v", feed+1, wait, life)
 			}
 			h.push(feed+1, true, "")
@@ -276,7 +277,7 @@ func TestRenewalFailsUntilTheEnd(t *testing.T) {
 		time.Sleep(time.Until(first.ExpiresAt) - time.Minute)
 		synctest.Wait()
 		emergency := 0
-		for _, c := range f.calls {
+		for _, c := range f.made() {
 			if c.op == "renew" && first.ExpiresAt.Sub(c.at) < 10*time.Hour {
 				emergency++
 			}
@@ -378,8 +379,8 @@ func TestCrashBetweenCreationAndCommitLeavesNoOrphan(t *testing.T) {
 			f.fault = func(op, _ string) (bool, error) {
 				switch {
 				case op == "create":
-					dying.dead = true
-				case dying.dead:
+					dying.dead.Store(true)
+				case dying.dead.Load():
 					return false, gateway // nobody is there any more to clean up
 				}
 				return true, nil
@@ -411,11 +412,11 @@ func TestCrashBetweenCreationAndCommitLeavesNoOrphan(t *testing.T) {
 // dyingStore is a store whose process ends at a moment.
 type dyingStore struct {
 	Store
-	dead bool
+	dead atomic.Bool
 }
 
 func (d *dyingStore) Update(fn func(*store.Tx) error) error {
-	if d.dead {
+	if d.dead.Load() {
 		return store.ErrClosed
 	}
 	return d.Store.Update(fn)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/triggerd/triggerd/internal/store"
@@ -193,8 +194,23 @@ func (r *Room) take() (j job, ok bool) {
 	return job{}, false
 }
 
+// start starts as many goroutines as the queue can use and the limit allows.
+func (r *Room) start(ctx context.Context, wg *sync.WaitGroup) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for range min(len(r.queue), workers-r.draining) {
+		r.draining++
+		wg.Go(func() { r.drain(ctx) })
+	}
+}
+
 // drain does jobs until there are none for it, or ctx is done.
 func (r *Room) drain(ctx context.Context) {
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.draining--
+	}()
 	for ctx.Err() == nil {
 		j, ok := r.take()
 		if !ok {
