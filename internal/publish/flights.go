@@ -12,7 +12,7 @@ import (
 
 // read takes the next rows from the outbox where there is room for them.
 func (r *runner) read() {
-	chunk := min(readChunk, r.opts.MaxBytes/2)
+	chunk := min(readChunk, max(r.opts.MaxBytes/2, 1))
 	if !r.more || r.queue.bytes+chunk > r.opts.MaxBytes {
 		return
 	}

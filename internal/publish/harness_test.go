@@ -225,10 +225,9 @@ func wantComplete(t *testing.T, all []Received, boxes []string, n int) {
 // flaky is an outbox whose methods can be made to fail.
 type flaky struct {
 	*store.Store
-	mu     sync.Mutex
-	ack    func([]store.Ack) error // instead of Acknowledge
-	rows   func([]store.OutboxRow) []store.OutboxRow
-	refuse bool // Quarantine fails
+	mu   sync.Mutex
+	ack  func([]store.Ack) error // instead of Acknowledge
+	rows func([]store.OutboxRow) []store.OutboxRow
 }
 
 func (f *flaky) Acknowledge(acks []store.Ack) error {

@@ -74,12 +74,53 @@ func TestInProcessConnection(t *testing.T) {
 }
 
 func TestRowsBeyondTheMemoryLimitAreReadBackInOrder(t *testing.T) {
+	for _, limit := range []int{1, 4000} { // one row and a handful
+		b := newBroker(t)
+		s := newStore(t)
+		appendEvents(t, s, mailboxes(3), 1, 100)
+		f := &flaky{Store: s, rows: func(rows []store.OutboxRow) []store.OutboxRow {
+			size := 0
+			for _, r := range rows {
+				size += r.Size
+			}
+			if size > limit && len(rows) > 1 {
+				t.Errorf("%d rows of %d bytes read at once, want %d bytes at most", len(rows), size, limit)
+			}
+			return rows
+		}}
+		p := start(t, f, Options{URL: b.ClientURL(), MaxBytes: limit, MaxInFlight: 2})
+		published(t, s, p)
+		wantComplete(t, contents(t, jetStream(t, b.ClientURL()), "GRAPH"), mailboxes(3), 100)
+	}
+}
+
+// Two daemons over the same mailboxes see the same changes, and give them the same ids.
+func TestTwoInstancesPublishOnce(t *testing.T) {
+	b := newBroker(t)
+	one, two := newStore(t), newStore(t)
+	appendEvents(t, one, mailboxes(4), 1, 100)
+	appendEvents(t, two, mailboxes(4), 1, 100)
+	p, q := start(t, one, Options{URL: b.ClientURL()}), start(t, two, Options{URL: b.ClientURL()})
+	published(t, one, p)
+	published(t, two, q)
+	wantComplete(t, contents(t, jetStream(t, b.ClientURL()), "GRAPH"), mailboxes(4), 100)
+}
+
+func TestEventWhoseSubjectNATSRefusesGoesToQuarantine(t *testing.T) {
 	b := newBroker(t)
 	s := newStore(t)
-	appendEvents(t, s, mailboxes(3), 1, 200)
-	p := start(t, s, Options{URL: b.ClientURL(), MaxBytes: 4000, MaxInFlight: 2})
+	bad := newEvent("box0", 1)
+	bad.Watch = "two words"
+	if err := s.Update(func(tx *store.Tx) error { return tx.AppendEvent(bad) }); err != nil {
+		t.Fatal(err)
+	}
+	appendEvents(t, s, mailboxes(1), 1, 2)
+	p := start(t, s, Options{URL: b.ClientURL()})
 	published(t, s, p)
-	wantComplete(t, contents(t, jetStream(t, b.ClientURL()), "GRAPH"), mailboxes(3), 200)
+	wantComplete(t, contents(t, jetStream(t, b.ClientURL()), "GRAPH"), mailboxes(1), 2)
+	if n := s.Counters()["quarantine_entries"]; n != 1 {
+		t.Errorf("%d entries in quarantine, want 1", n)
+	}
 }
 
 func TestDeletedStreamIsMadeAnewWithWhatWasHeld(t *testing.T) {

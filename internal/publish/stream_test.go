@@ -409,6 +409,67 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 	wantComplete(t, contents(t, jetStream(t, b.ClientURL()), "GRAPH"), mailboxes(50), 4)
 }
 
+func TestLost(t *testing.T) {
+	b := newBroker(t)
+	js := jetStream(t, b.ClientURL())
+	st, err := js.CreateStream(t.Context(), good(func(*jetstream.StreamConfig) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if _, err := js.Publish(t.Context(), "graph.x", nil, jetstream.WithMsgID(fmt.Sprint("id", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(st.Purge(t.Context(), jetstream.WithPurgeSequence(3)), st.DeleteMsg(t.Context(), 6)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Info(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	made := st.CachedInfo().Created
+	later := made.Add(time.Hour)
+	for name, c := range map[string]struct {
+		last    store.Ack
+		created time.Time
+		after   uint64
+		gone    bool
+	}{
+		"the last one is there":         {store.Ack{ID: "id10", StreamSeq: 10, At: later}, made, 0, false},
+		"others published since":        {store.Ack{ID: "id8", StreamSeq: 8, At: later}, time.Time{}, 0, false},
+		"read and purged":               {store.Ack{ID: "id2", StreamSeq: 2, At: later}, made, 0, false},
+		"read and deleted":              {store.Ack{ID: "id6", StreamSeq: 6, At: later}, made, 0, false},
+		"gone back":                     {store.Ack{ID: "id12", StreamSeq: 12, At: later}, made, 10, true},
+		"another message in its place":  {store.Ack{ID: "mine", StreamSeq: 9, At: later}, made, 0, true},
+		"made after the ack":            {store.Ack{ID: "id9", StreamSeq: 9, At: made.Add(-time.Second)}, time.Time{}, 0, true},
+		"made anew since the last look": {store.Ack{ID: "id9", StreamSeq: 9, At: later}, made.Add(-time.Minute), 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after, gone, reason, err := lost(t.Context(), st, c.last, c.created)
+			if err != nil || after != c.after || gone != c.gone || gone != (reason != "") {
+				t.Errorf("lost = %d, %v, %q, %v, want %d, %v", after, gone, reason, err, c.after, c.gone)
+			}
+		})
+	}
+	b.Shutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, gone, _, err := lost(ctx, st, store.Ack{ID: "id10", StreamSeq: 10, At: later}, made); err == nil || gone {
+		t.Errorf("lost without a server = %v, %v, want an error and no verdict", gone, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for err, want := range map[error]bool{
+		nats.ErrAuthorization: true, nats.ErrAuthExpired: true, nats.ErrAuthRevoked: true, nats.ErrPermissionViolation: true,
+		errors.New("nats: Authorization Violation"): true, nats.ErrTimeout: false, nats.ErrNoServers: false, nil: false,
+	} {
+		if got := refused(err); got != want {
+			t.Errorf("refused(%v) = %v, want %v", err, got, want)
+		}
+	}
+}
+
 func TestReactTo(t *testing.T) {
 	api := func(code jetstream.ErrorCode) error {
 		return fmt.Errorf("nats: %w", &jetstream.APIError{Code: 503, ErrorCode: code, Description: "d"})
