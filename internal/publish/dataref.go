@@ -2,6 +2,7 @@ package publish
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -118,26 +119,35 @@ func copyWithout(enc *jsontext.Encoder, src jsontext.Value, path []string) (cut 
 func putBody(ctx context.Context, js jetstream.JetStream, stream jetstream.StreamConfig, id string, data []byte, lim limits) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, putTimeout, errors.New("storing a body took too long"))
 	defer cancel()
-	bucket, err := js.ObjectStore(ctx, stream.Name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		bucket, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
-			Bucket: stream.Name, Description: "Bodies of events published by triggerd", TTL: stream.MaxAge,
-			Storage: jetstream.FileStorage, Replicas: stream.Replicas,
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			bucket, err = js.ObjectStore(ctx, stream.Name)
-		}
+	bucket, err := openBucket(ctx, js, stream)
+	if err == nil && !holds(ctx, bucket, id, data) {
+		meta := jetstream.ObjectMeta{Name: id, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(min(chunkSize, lim.message/2))}}
+		_, err = bucket.Put(ctx, meta, bytes.NewReader(data))
 	}
-	if err != nil {
-		return fmt.Errorf("object store %s: %w", stream.Name, err)
-	}
-	sum := sha256.Sum256(data)
-	if info, err := bucket.GetInfo(ctx, id); err == nil && info.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(sum[:]) {
+	if err == nil {
 		return nil
 	}
-	meta := jetstream.ObjectMeta{Name: id, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(min(chunkSize, lim.message/2))}}
-	if _, err := bucket.Put(ctx, meta, bytes.NewReader(data)); err != nil {
-		return fmt.Errorf("object store %s: %w", stream.Name, err)
+	return fmt.Errorf("object store %s: %w", stream.Name, cmp.Or(context.Cause(ctx), err))
+}
+
+func openBucket(ctx context.Context, js jetstream.JetStream, stream jetstream.StreamConfig) (jetstream.ObjectStore, error) {
+	bucket, err := js.ObjectStore(ctx, stream.Name)
+	if !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return bucket, err
 	}
-	return nil
+	bucket, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
+		Bucket: stream.Name, Description: "Bodies of events published by triggerd", TTL: stream.MaxAge,
+		Storage: jetstream.FileStorage, Replicas: stream.Replicas,
+	})
+	if errors.Is(err, jetstream.ErrBucketExists) { // four of us may have tried
+		return js.ObjectStore(ctx, stream.Name)
+	}
+	return bucket, err
+}
+
+// holds reports whether an object is there with the same content, so that nobody's reading is disturbed for nothing.
+func holds(ctx context.Context, bucket jetstream.ObjectStore, id string, data []byte) bool {
+	info, err := bucket.GetInfo(ctx, id)
+	sum := sha256.Sum256(data)
+	return err == nil && info.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(sum[:])
 }

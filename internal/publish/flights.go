@@ -70,13 +70,16 @@ func (r *runner) submit(f *flight) {
 // putAndReport stores a body beside the loop, since that takes several round trips.
 func (r *runner) putAndReport(f *flight, lim limits) {
 	id, stream := f.row().Event.ID, r.stream
+	r.mu.Lock()
+	ctx := r.putCtx
+	r.mu.Unlock()
 	r.bodies.Go(func() {
 		select {
 		case r.puts <- struct{}{}:
 			defer func() { <-r.puts }()
-		case <-r.putCtx.Done():
+		case <-ctx.Done():
 		}
-		r.report(result{msg: f.msg, isBody: true, err: putBody(r.putCtx, r.js, stream, id, f.body, lim)})
+		r.report(result{msg: f.msg, isBody: true, err: putBody(ctx, r.js, stream, id, f.body, lim)})
 	})
 }
 
@@ -96,7 +99,12 @@ func (r *runner) settle(res result) {
 		return // the second answer
 	}
 	if res.isBody && res.err == nil {
-		r.submit(f)
+		if r.mayPublish(r.generation()) {
+			r.submit(f)
+			return
+		}
+		delete(r.flights, res.msg) // the connection is another one since, or the broker takes nothing: later
+		r.queue.again(f.part)
 		return
 	}
 	delete(r.flights, res.msg)

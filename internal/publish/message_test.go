@@ -394,6 +394,41 @@ func TestLargeBodyGoesToTheObjectStore(t *testing.T) {
 	}
 }
 
+func TestLargeBodiesArriveOnceAndInOrderWhileTheServerIsRestarted(t *testing.T) {
+	b := newBroker(t)
+	s := newStore(t)
+	boxes := mailboxes(3)
+	p := start(t, s, Options{URL: b.ClientURL()})
+	for round := range 3 {
+		err := s.Update(func(tx *store.Tx) error {
+			for n := range 30 {
+				if err := tx.AppendEvent(bodyEvent(boxes[n%3], round*30+n, 70_000)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "publishing some", func() bool { return s.OutboxStats().Held > round*30+5 })
+		b.restart()
+	}
+	published(t, s, p)
+	js := jetStream(t, b.ClientURL())
+	all := contents(t, js, "GRAPH")
+	wantComplete(t, all, boxes, 30)
+	bucket, err := js.ObjectStore(t.Context(), "GRAPH")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		if got, err := bucket.GetBytes(t.Context(), r.Event.ID); err != nil || len(got) < 70_000 {
+			t.Errorf("object of event %d of %s: %d bytes, %v", r.Event.Sequence, r.Event.Mailbox, len(got), err)
+		}
+	}
+}
+
 func TestBodyThatIsStoredAlreadyIsLeftAlone(t *testing.T) {
 	b := newBroker(t)
 	js := jetStream(t, b.ClientURL())

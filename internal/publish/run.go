@@ -52,6 +52,7 @@ func (p *Publisher) session(ctx context.Context) error {
 	r := &runner{Publisher: p, queue: newQueue(), flights: map[*nats.Msg]*flight{}, limit: p.opts.MaxInFlight,
 		wake: make(chan struct{}, 1), puts: make(chan struct{}, maxPuts), more: true}
 	r.acks = newAckBook(p.outbox.Acknowledge, r.poke, r.commitFailed)
+	r.stopPuts(nil)
 	if err := r.connect(); err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (p *Publisher) session(ctx context.Context) error {
 	wg.Go(func() { r.acks.run(inner) })
 	wg.Go(func() { r.release(inner) })
 	err := r.loop(ctx)
-	r.putStop()
+	r.stopPuts(context.Canceled)
 	r.drain()
 	cancel()
 	wg.Wait()
@@ -93,18 +94,18 @@ type runner struct {
 	pauses      int       // in a row
 	silentSince time.Time // first time-out after which nothing was answered
 
-	puts    chan struct{} // bodies being stored; capacity maxPuts
-	putStop context.CancelFunc
-	putCtx  context.Context
-	bodies  sync.WaitGroup
+	puts   chan struct{} // bodies being stored; capacity maxPuts
+	bodies sync.WaitGroup
 
 	wake chan struct{} // capacity 1
 
 	settled atomic.Int64 // wall clock in ns at which the stream was compared; 0 while it is in doubt
 
-	mu      sync.Mutex // guards results and refusal
+	mu      sync.Mutex // guards what follows
 	results []result
-	refusal error // last permission violation, which JetStream leaves to look like a time-out
+	refusal error           // last permission violation, which JetStream leaves to look like a time-out
+	putCtx  context.Context // of bodies being stored; ends with the connection, which their answers would not
+	putStop context.CancelCauseFunc
 }
 
 // result is how a flight ended. One flight may have two.
@@ -150,7 +151,6 @@ func (r *runner) connect() error {
 	}
 	self.Store(nc)
 	r.nc = nc
-	r.putCtx, r.putStop = context.WithCancel(context.Background())
 	r.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(r.opts.PublishTimeout),
 		jetstream.WithPublishAsyncMaxPending(2*r.opts.MaxInFlight), jetstream.WithDefaultTimeout(r.opts.PublishTimeout),
 		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, ack *jetstream.PubAck) { r.report(result{msg: m, ack: ack}) }),
@@ -165,6 +165,7 @@ func (r *runner) connected(nc *nats.Conn) {
 
 func (r *runner) disconnected(err error) {
 	r.settled.Store(0)
+	r.stopPuts(nats.ErrDisconnected)
 	if err != nil {
 		r.notConnected(err)
 		r.log.Warn().Err(err).Msg("connection to NATS lost; events wait in the outbox")
@@ -182,6 +183,16 @@ func (r *runner) asyncError(err error) {
 		r.mu.Unlock()
 	}
 	r.poke()
+}
+
+// stopPuts ends what is storing bodies for a reason, and lets it begin anew.
+func (r *runner) stopPuts(reason error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.putStop != nil {
+		r.putStop(reason)
+	}
+	r.putCtx, r.putStop = context.WithCancelCause(context.Background())
 }
 
 // generation numbers the connections made so far, from 1; 0 while there is none.
