@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"net/url"
+	"time"
+)
 
 // Cloud is where one of Microsoft's clouds lives, and its quirks.
 type Cloud struct {
@@ -13,15 +16,21 @@ type Cloud struct {
 }
 
 // Scope is what an app-only token is asked for (C-3).
-func (c *Cloud) Scope() string { return origin(c.Graph) + "/.default" }
+func (c Cloud) Scope() string {
+	u, err := url.Parse(c.Graph)
+	if err != nil {
+		return c.Graph + "/.default"
+	}
+	return u.Scheme + "://" + u.Host + "/.default"
+}
 
 const mailMax = 10_080 * time.Minute // S-7
 
-// builtin are the four clouds of section 1 of the contract, by the names of the watch file.
+// builtin are the clouds of the documentation (C-1), by the names of the watch file.
 var builtin = map[string]Cloud{
 	"global":   {Name: "global", Graph: "https://graph.microsoft.com/v1.0", Login: "https://login.microsoftonline.com", MailMax: mailMax},
 	"usgov-l4": {Name: "usgov-l4", Graph: "https://graph.microsoft.us/v1.0", Login: "https://login.microsoftonline.us", MailMax: mailMax},
 	"usgov-l5": {Name: "usgov-l5", Graph: "https://dod-graph.microsoft.us/v1.0", Login: "https://login.microsoftonline.us", MailMax: mailMax},
-	// The documents disagree on China's authority (C-2); this is the newer one.
+	// The documents disagree on China's authority; this is the newer one (C-2).
 	"china": {Name: "china", Graph: "https://microsoftgraph.chinacloudapi.cn/v1.0", Login: "https://login.partner.microsoftonline.cn", NoDelta: true, MailMax: mailMax},
 }

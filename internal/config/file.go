@@ -12,24 +12,26 @@ import (
 
 // File is the watch file, checked.
 type File struct {
+	Clouds      map[string]Cloud // the built-in ones and the file's own
 	Connections map[string]Connection
-	Watches     []Watch // by name
+	Watches     []Watch  // by name
+	Warnings    []string // what is allowed and probably not meant; "name:line: what, remedy"
 }
 
-// Connection is one identity that may read Graph.
+// Connection is one identity that may read Graph: an app registration that signs in as itself.
 type Connection struct {
 	Name             string
 	Cloud            Cloud
-	Tenant           string
+	Tenant           string // directory id or a domain of it
 	ClientID         string
-	ClientSecretFile string
+	ClientSecretFile string // read anew for every sign-in, see ReadSecret
 }
 
 // Watch is what the operator declares.
 type Watch struct {
-	Name       string
+	Name       string // a token of subjects
 	Connection string
-	Mailboxes  []Mailbox
+	Mailboxes  []Mailbox // in the order of the file, each once
 	Mail       Mail
 	When       *Filter // nil: all
 	Content    event.Content
@@ -37,10 +39,21 @@ type Watch struct {
 	Start      Start
 }
 
+// needsPush says why a watch is nothing without notifications; empty when it can be polled.
+func (w Watch) needsPush() string {
+	switch {
+	case w.Delivery == DeliveryPush:
+		return "delivery push"
+	case w.Content == event.ContentReference:
+		return "content reference"
+	}
+	return ""
+}
+
 // Mailbox is one mailbox of a watch.
 type Mailbox struct {
 	Address string // SMTP address, UPN or Graph user id
-	Alias   string // "" when none was given
+	Alias   string // a token of subjects; "" when none was given
 }
 
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
@@ -61,11 +74,11 @@ func (m Mailbox) Token() string {
 
 // Mail says which folders and events of a mailbox are wanted.
 type Mail struct {
-	Folders []FolderRef
-	Events  []string
+	Folders []FolderRef // those that leave out come last
+	Events  []string    // of event.MailEvents; for content reference of event.NotificationEvents
 }
 
-// FolderRef names folders: a well-known name, an id, a path with "/", or "all".
+// FolderRef names folders: a well-known name, an id, a path with "/" (a slash in a name is `\/`), or "all".
 type FolderRef struct {
 	Name    string
 	Exclude bool // written with a leading "!"
@@ -81,17 +94,21 @@ const (
 	DeliveryPoll Delivery = "poll" // never a subscription
 )
 
-// Start says which of the mail that is there already is published.
+// Start says which of the mail that is there already is published. The zero value is none: from now on.
 type Start struct {
 	Back time.Duration // what arrived up to so long ago
 	All  bool
 }
 
-// Load reads and checks a watch file. The error joins all mistakes.
+// Load reads and checks a watch file and the secrets that it names. The error joins all mistakes.
 func Load(path string) (*File, error) {
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
-		return nil, fmt.Errorf("watch file: %w: write one, or name another in %s_CONFIG", err, prefix)
+		return nil, fmt.Errorf("watch file: %w: write one, or name another in %sCONFIG", err, prefix)
 	}
-	return Parse(filepath.Base(path), data)
+	return load(filepath.Base(path), filepath.Dir(path), data)
 }
+
+// Parse checks a watch file without looking at other files; name stands in messages. The error joins all mistakes, each
+// as "name:line: what, remedy". Files with relative names are of the working directory.
+func Parse(name string, data []byte) (*File, error) { return load(name, "", data) }

@@ -1,30 +1,40 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/triggerd/triggerd/internal/event"
 )
 
-// Filter is a compiled `when` expression. Safe for concurrent use.
+// Filter is a compiled `when` expression. It is safe for concurrent use.
 type Filter struct {
 	source  string
 	program *vm.Program
+	names   []string // that the expression uses, sorted
+	mailbox *string  // alias or token, see For
 }
 
-// facts are what an expression sees. Times are compared with date("2026-01-01") and now().
+// facts are what an expression sees: the normalized message, with people and folders as objects that are never missing.
 type facts struct {
 	Event             string    `expr:"event"`
+	Mailbox           string    `expr:"mailbox"`
+	Folder            folder    `expr:"folder"`
 	Subject           string    `expr:"subject"`
-	FromAddress       string    `expr:"from"`
-	FromName          string    `expr:"fromName"`
-	To                []string  `expr:"to"`
-	Cc                []string  `expr:"cc"`
+	From              person    `expr:"from"`
+	Sender            person    `expr:"sender"`
+	To                []person  `expr:"to"`
+	Cc                []person  `expr:"cc"`
+	Bcc               []person  `expr:"bcc"`
+	ReplyTo           []person  `expr:"replyTo"`
 	HasAttachments    bool      `expr:"hasAttachments"`
 	Importance        string    `expr:"importance"`
 	Categories        []string  `expr:"categories"`
@@ -32,50 +42,139 @@ type facts struct {
 	IsRead            bool      `expr:"isRead"`
 	IsDraft           bool      `expr:"isDraft"`
 	ReceivedDateTime  time.Time `expr:"receivedDateTime"`
+	SentDateTime      time.Time `expr:"sentDateTime"`
 	ConversationID    string    `expr:"conversationId"`
 	InternetMessageID string    `expr:"internetMessageId"`
 	BodyPreview       string    `expr:"bodyPreview"`
-	Folder            string    `expr:"folder"`     // well-known name, empty when it has none
-	FolderPath        string    `expr:"folderPath"` // display names joined by "/"
 }
 
-// CompileFilter compiles an expression; it must be true or false.
+type person struct {
+	Name    string `expr:"name"`
+	Address string `expr:"address"`
+}
+
+type folder struct {
+	ID            string `expr:"id"`
+	WellKnownName string `expr:"wellKnownName"` // empty when it has none
+	Path          string `expr:"path"`
+}
+
+// factNames are the names of facts, for "did you mean".
+var factNames = []string{"event", "mailbox", "folder", "subject", "from", "sender", "to", "cc", "bcc", "replyTo", "hasAttachments",
+	"importance", "categories", "flag", "isRead", "isDraft", "receivedDateTime", "sentDateTime", "conversationId", "internetMessageId",
+	"bodyPreview"}
+
+// envelopeNames are those that a message read at content ids does not have.
+var envelopeNames = []string{"subject", "from", "sender", "to", "cc", "bcc", "replyTo"}
+
+const maxFilter = 4096 // bytes of an expression
+
+// CompileFilter compiles an expression, which must be true or false. The same message must always get the same verdict,
+// so there is no now().
 func CompileFilter(source string) (*Filter, error) {
-	program, err := expr.Compile(source, expr.Env(facts{}), expr.AsBool())
-	if err != nil {
-		return nil, fmt.Errorf("%s", strings.ReplaceAll(err.Error(), "\n", " "))
+	if len(source) > maxFilter {
+		return nil, fmt.Errorf("expression of %d bytes: at most %d", len(source), maxFilter)
 	}
-	return &Filter{source, program}, nil
+	program, err := expr.Compile(source, expr.Env(facts{}), expr.AsBool(), expr.MaxNodes(1000), expr.DisableBuiltin("now"))
+	if err != nil {
+		return nil, filterError(source, err)
+	}
+	var used identifiers
+	node := program.Node()
+	ast.Walk(&node, &used)
+	slices.Sort(used)
+	return &Filter{source: source, program: program, names: slices.Compact(used)}, nil
 }
 
-// String is the expression.
+// identifiers collects the names that an expression uses.
+type identifiers []string
+
+func (ids *identifiers) Visit(node *ast.Node) {
+	if id, ok := (*node).(*ast.IdentifierNode); ok {
+		*ids = append(*ids, id.Value)
+	}
+}
+
+// filterError makes one line of a compiler's message, with the column where it is not the first.
+func filterError(source string, err error) error {
+	fe, ok := errors.AsType[*file.Error](err)
+	if !ok {
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		return errors.New(line)
+	}
+	text := fe.Message
+	if name, ok := strings.CutPrefix(text, "unknown name "); ok {
+		text += didYouMean(name, factNames)
+	}
+	if !strings.Contains(source, "\n") && fe.Column > 0 {
+		text = fmt.Sprintf("at column %d: %s", fe.Column+1, text)
+	}
+	return errors.New(text)
+}
+
+// String is the expression as it was written.
 func (f *Filter) String() string { return f.source }
 
-// Match evaluates the expression on a message.
-func (f *Filter) Match(name string, m *event.Message, folder *event.Folder) (bool, error) {
-	env := facts{
-		Event: name, Subject: m.Subject, To: addresses(m.ToRecipients), Cc: addresses(m.CcRecipients),
-		HasAttachments: m.HasAttachments, Importance: m.Importance, Categories: m.Categories, Flag: m.Flag,
-		IsRead: m.IsRead, IsDraft: m.IsDraft, ReceivedDateTime: event.ParseTime(m.ReceivedDateTime),
-		ConversationID: m.ConversationID, InternetMessageID: m.InternetMessageID, BodyPreview: m.BodyPreview,
+// Reads is how much of a message the expression looks at.
+func (f *Filter) Reads() event.Content {
+	uses := func(name string) bool { return slices.Contains(f.names, name) }
+	switch {
+	case uses("bodyPreview"), uses("$env"):
+		return event.ContentPreview
+	case slices.ContainsFunc(envelopeNames, uses):
+		return event.ContentEnvelope
 	}
-	if m.From != nil {
-		env.FromAddress, env.FromName = m.From.Address, m.From.Name
-	}
-	if folder != nil {
-		env.Folder, env.FolderPath = folder.WellKnownName, folder.Path
-	}
-	out, err := expr.Run(f.program, env)
-	if err != nil {
-		return false, err
-	}
-	return out.(bool), nil
+	return event.ContentIDs
 }
 
-func addresses(list []event.Address) []string {
-	out := make([]string, len(list))
+// For is the filter for one mailbox, whose alias (or else its name in subjects) the expression sees as `mailbox`.
+func (f *Filter) For(m Mailbox) *Filter {
+	bound, name := *f, m.Token()
+	bound.mailbox = &name
+	return &bound
+}
+
+var (
+	errUnbound   = errors.New("filter uses mailbox and was not made for one")
+	errNoVerdict = errors.New("filter cannot be evaluated on this message") // what expr says may quote the message
+)
+
+// Match evaluates the expression on an event's name, message and folder, which may be nil.
+func (f *Filter) Match(name string, m *event.Message, in *event.Folder) (bool, error) {
+	env := facts{
+		Event: name, Subject: m.Subject, To: people(m.ToRecipients), Cc: people(m.CcRecipients), Bcc: people(m.BccRecipients),
+		ReplyTo: people(m.ReplyTo), HasAttachments: m.HasAttachments, Importance: m.Importance, Categories: m.Categories,
+		Flag: m.Flag, IsRead: m.IsRead, IsDraft: m.IsDraft, ReceivedDateTime: event.ParseTime(m.ReceivedDateTime),
+		SentDateTime: event.ParseTime(m.SentDateTime), ConversationID: m.ConversationID, InternetMessageID: m.InternetMessageID,
+		BodyPreview: m.BodyPreview,
+	}
+	if m.From != nil {
+		env.From = person(*m.From)
+	}
+	if m.Sender != nil {
+		env.Sender = person(*m.Sender)
+	}
+	if in != nil {
+		env.Folder = folder(*in)
+	}
+	switch {
+	case f.mailbox != nil:
+		env.Mailbox = *f.mailbox
+	case slices.Contains(f.names, "mailbox"):
+		return false, errUnbound
+	}
+	out, err := expr.Run(f.program, env)
+	yes, ok := out.(bool)
+	if err != nil || !ok {
+		return false, errNoVerdict
+	}
+	return yes, nil
+}
+
+func people(list []event.Address) []person {
+	out := make([]person, len(list))
 	for i, a := range list {
-		out[i] = a.Address
+		out[i] = person(a)
 	}
 	return out
 }

@@ -1,15 +1,15 @@
 // Package config reads the process's settings from the environment and what to watch from one strict YAML file. It
-// reports every mistake at once, each with its place and a remedy. It is a leaf.
+// reports every mistake at once, each with its place and a remedy. It knows nothing of how things run.
 package config
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,87 +19,84 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-const prefix = "TRIGGERD"
+const prefix = "TRIGGERD_"
 
 // Settings are the process's settings. Durations are written as Go does: 90s, 15m, 24h.
+//
+// The tags hold whole names: envconfig would also take a name without its prefix, and STREAM or LOG_LEVEL may be there
+// for somebody else.
 type Settings struct {
-	Config          string `envconfig:"CONFIG" default:"/etc/triggerd/triggerd.yaml" desc:"watch file"`
-	StateDir        string `envconfig:"STATE_DIR" desc:"directory of the database and the embedded broker; default $STATE_DIRECTORY, else /var/lib/triggerd"`
-	Listen          string `envconfig:"LISTEN" default:":8080" desc:"address of the public listener: webhook routes only"`
-	PublicURL       string `envconfig:"PUBLIC_URL" desc:"HTTPS base of the public listener as Graph sees it; empty: no push, polling only"`
-	AdminListen     string `envconfig:"ADMIN_LISTEN" default:"127.0.0.1:8081" desc:"address of the status API and health checks; loopback only"`
-	NATSURL         string `envconfig:"NATS_URL" desc:"broker; empty: an embedded one"`
-	NATSListen      string `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"address of the embedded broker"`
-	NATSCredsFile   string `envconfig:"NATS_CREDS_FILE" desc:"file with the broker's user credentials (.creds)"`
-	NATSNKeyFile    string `envconfig:"NATS_NKEY_FILE" desc:"file with an NKey seed for the broker"`
-	NATSTLSCAFile   string `envconfig:"NATS_TLS_CA_FILE" desc:"file with the CA certificates of the broker"`
-	NATSTLSCertFile string `envconfig:"NATS_TLS_CERT_FILE" desc:"file with the client certificate for the broker"`
-	NATSTLSKeyFile  string `envconfig:"NATS_TLS_KEY_FILE" desc:"file with the client key for the broker"`
-	Stream          string `envconfig:"STREAM" default:"GRAPH" desc:"JetStream stream; created when missing, checked when present"`
-	SubjectPrefix   string `envconfig:"SUBJECT_PREFIX" default:"graph" desc:"first token or tokens of every subject"`
-	EventMode       string `envconfig:"EVENT_MODE" default:"binary" desc:"CloudEvents in NATS headers (binary) or as JSON (structured)"`
+	Config          string `envconfig:"TRIGGERD_CONFIG" default:"/etc/triggerd/triggerd.yaml" desc:"watch file"`
+	StateDir        string `envconfig:"TRIGGERD_STATE_DIR" desc:"directory of the database and the embedded broker's store; default $STATE_DIRECTORY, else /var/lib/triggerd"`
+	Listen          string `envconfig:"TRIGGERD_LISTEN" default:":8080" desc:"host:port of the public listener, webhook routes only"`
+	PublicURL       string `envconfig:"TRIGGERD_PUBLIC_URL" desc:"https base URL of the public listener as Graph sees it; none: no push, polling only"`
+	AdminListen     string `envconfig:"TRIGGERD_ADMIN_LISTEN" default:"127.0.0.1:8081" desc:"host:port of the status API, metrics and health checks; loopback only"`
+	NATSURL         string `envconfig:"TRIGGERD_NATS_URL" desc:"URLs of the broker, comma-separated; none: an embedded one"`
+	NATSListen      string `envconfig:"TRIGGERD_NATS_LISTEN" default:"127.0.0.1:4222" desc:"host:port of the embedded broker"`
+	NATSCredsFile   string `envconfig:"TRIGGERD_NATS_CREDS_FILE" desc:"file with the broker's user credentials (.creds)"`
+	NATSNKeyFile    string `envconfig:"TRIGGERD_NATS_NKEY_FILE" desc:"file with an NKey seed for the broker"`
+	NATSTLSCAFile   string `envconfig:"TRIGGERD_NATS_TLS_CA_FILE" desc:"file with the broker's CA certificates (PEM)"`
+	NATSTLSCertFile string `envconfig:"TRIGGERD_NATS_TLS_CERT_FILE" desc:"file with the client certificate for the broker (PEM)"`
+	NATSTLSKeyFile  string `envconfig:"TRIGGERD_NATS_TLS_KEY_FILE" desc:"file with the client key for the broker (PEM)"`
+	Stream          string `envconfig:"TRIGGERD_STREAM" default:"GRAPH" desc:"JetStream stream; created when missing, checked (never changed) when present"`
+	SubjectPrefix   string `envconfig:"TRIGGERD_SUBJECT_PREFIX" default:"graph" desc:"first token or tokens of every subject"`
+	EventMode       string `envconfig:"TRIGGERD_EVENT_MODE" default:"binary" desc:"CloudEvents as NATS headers (binary) or as JSON (structured)"`
 
-	PollInterval         time.Duration `envconfig:"POLL_INTERVAL" default:"1m" desc:"between rounds of a feed without push (duration)"`
-	SweepInterval        time.Duration `envconfig:"SWEEP_INTERVAL" default:"15m" desc:"between rounds of a feed with healthy push (duration)"`
-	TrueUpInterval       time.Duration `envconfig:"TRUEUP_INTERVAL" default:"24h" desc:"between full comparisons of a feed (duration)"`
-	SubscriptionLifetime time.Duration `envconfig:"SUBSCRIPTION_LIFETIME" desc:"life asked for a subscription (duration); default Graph's maximum less a margin"`
-	DeltaLag             time.Duration `envconfig:"DELTA_LAG" default:"30s" desc:"how long delta may lag behind a notification before the item is read directly (duration)"`
-	AckHold              time.Duration `envconfig:"ACK_HOLD" default:"15m" desc:"how long a published event is held in case the stream goes back (duration)"`
+	PollInterval         time.Duration `envconfig:"TRIGGERD_POLL_INTERVAL" default:"1m" desc:"duration between rounds of a feed without push"`
+	SweepInterval        time.Duration `envconfig:"TRIGGERD_SWEEP_INTERVAL" default:"15m" desc:"duration between rounds of a feed with healthy push"`
+	TrueUpInterval       time.Duration `envconfig:"TRIGGERD_TRUEUP_INTERVAL" default:"24h" desc:"duration between full enumerations of a feed"`
+	SubscriptionLifetime time.Duration `envconfig:"TRIGGERD_SUBSCRIPTION_LIFETIME" desc:"duration asked for a subscription; default Graph's maximum less a margin"`
+	DeltaLag             time.Duration `envconfig:"TRIGGERD_DELTA_LAG" default:"30s" desc:"duration that delta may lag behind a notification before the item is read directly"`
+	AckHold              time.Duration `envconfig:"TRIGGERD_ACK_HOLD" default:"15m" desc:"duration that a published event is held in case the stream goes back"`
 
-	LogLevel  string `envconfig:"LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
-	LogFormat string `envconfig:"LOG_FORMAT" default:"auto" desc:"json, console, or auto: console on a terminal"`
+	LogLevel  string `envconfig:"TRIGGERD_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
+	LogFormat string `envconfig:"TRIGGERD_LOG_FORMAT" default:"auto" desc:"json, console, or auto: console on a terminal"`
 }
+
+// later are variables of the design that this version does not have: named, so that nobody waits for their effect.
+var later = []string{"TRIGGERD_TLS_CERT_FILE", "TRIGGERD_TLS_KEY_FILE", "TRIGGERD_ACME_EMAIL", "TRIGGERD_STATE_KEY_FILE"}
 
 // LoadSettings reads the environment. The error joins all mistakes, unknown TRIGGERD_ variables among them.
 func LoadSettings() (Settings, error) {
 	var s Settings
 	problems := unknownVariables(os.Environ())
-	if err := loadEach(&s); err != nil {
-		problems = append(problems, err)
-	}
+	problems = append(problems, s.load()...)
 	if s.StateDir == "" {
 		s.StateDir = "/var/lib/triggerd"
 		if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" { // systemd's
 			s.StateDir = dir
 		}
 	}
+	s.PublicURL = strings.TrimRight(s.PublicURL, "/")
 	return s, errors.Join(append(problems, s.check()...)...)
 }
 
-// loadEach fills the settings. envconfig stops at the first value it cannot read, so that one is set aside and the rest
-// read again until all mistakes are known.
-func loadEach(s *Settings) error {
-	var problems []error
-	spared := map[string]string{}
-	defer func() {
-		for k, v := range spared {
-			os.Setenv(k, v)
+// load fills the settings one by one: envconfig stops at the first value that it cannot read, and all mistakes are
+// wanted. A value that cannot be read leaves its default.
+func (s *Settings) load() (problems []error) {
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		one := reflect.New(reflect.StructOf([]reflect.StructField{field}))
+		if err := envconfig.Process("", one.Interface()); err != nil {
+			name, def := field.Tag.Get("envconfig"), field.Tag.Get("default")
+			problems = append(problems, fmt.Errorf("%s: %q is not a duration: write 90s, 15m or 24h", name, os.Getenv(name)))
+			if d, err := time.ParseDuration(def); err == nil {
+				v.Field(i).SetInt(int64(d))
+			}
+			continue
 		}
-	}()
-	for {
-		err := envconfig.Process(prefix, s)
-		pe, ok := errors.AsType[*envconfig.ParseError](err)
-		if !ok {
-			return errors.Join(append(problems, err)...)
-		}
-		problems = append(problems, fmt.Errorf("%s: %q is not a %s", pe.KeyName, pe.Value, describeType(pe.TypeName)))
-		spared[pe.KeyName] = os.Getenv(pe.KeyName)
-		os.Unsetenv(pe.KeyName)
+		v.Field(i).Set(one.Elem().Field(0))
 	}
+	return problems
 }
 
-func describeType(name string) string {
-	if name == "time.Duration" {
-		return "duration: write 90s, 15m or 24h"
-	}
-	return name
-}
-
+// variables lists the names of the settings.
 func variables() []string {
 	t := reflect.TypeFor[Settings]()
 	var out []string
 	for i := range t.NumField() {
-		out = append(out, prefix+"_"+t.Field(i).Tag.Get("envconfig"))
+		out = append(out, t.Field(i).Tag.Get("envconfig"))
 	}
 	return out
 }
@@ -107,74 +104,138 @@ func variables() []string {
 // unknownVariables finds TRIGGERD_ variables that mean nothing: a misspelled one would be ignored in silence.
 func unknownVariables(environ []string) (problems []error) {
 	known := variables()
-	for _, kv := range environ {
+	for _, kv := range slices.Sorted(slices.Values(environ)) {
 		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, prefix+"_") && !slices.Contains(known, name) {
+		switch {
+		case !strings.HasPrefix(name, prefix) || slices.Contains(known, name):
+		case slices.Contains(later, name):
+			problems = append(problems, fmt.Errorf("%s: not supported by this version: leave it out", name))
+		default:
 			problems = append(problems, fmt.Errorf("%s: unknown variable%s", name, didYouMean(name, known)))
 		}
 	}
 	return problems
 }
 
+const minInterval = 100 * time.Millisecond
+
+// check reports what is wrong with the values by themselves, in the order of the fields.
 func (s *Settings) check() (problems []error) {
 	bad := func(name, format string, args ...any) {
-		problems = append(problems, fmt.Errorf(prefix+"_"+name+": "+format, args...))
+		problems = append(problems, fmt.Errorf(prefix+name+": "+format, args...))
 	}
-	for name, addr := range map[string]string{"LISTEN": s.Listen, "ADMIN_LISTEN": s.AdminListen, "NATS_LISTEN": s.NATSListen} {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			bad(name, "%q is not an address: write host:port", addr)
+	oneOf := func(name, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			bad(name, "%q is not one of %s", value, strings.Join(allowed, ", "))
 		}
 	}
+	address := func(name, value string) {
+		if _, port, err := net.SplitHostPort(value); err != nil || !isPort(port) {
+			bad(name, "%q is not an address: write host:port", value)
+		}
+	}
+	atLeast := func(name string, d, least time.Duration) {
+		if d < least {
+			bad(name, "%v is too short: at least %v", d, least)
+		}
+	}
+	if s.Config == "" {
+		bad("CONFIG", "is empty: name the watch file, or leave the variable out")
+	}
+	address("LISTEN", s.Listen)
+	if err := checkURL(s.PublicURL, "http", "https"); s.PublicURL != "" && err != nil {
+		bad("PUBLIC_URL", "%q is not a base URL (%v): write https://host[:port][/path]", s.PublicURL, err)
+	}
+	address("ADMIN_LISTEN", s.AdminListen)
 	if host, _, err := net.SplitHostPort(s.AdminListen); err == nil && !isLoopback(host) {
-		bad("ADMIN_LISTEN", "%q is reachable from outside, and the status API has no password: use 127.0.0.1", s.AdminListen)
+		bad("ADMIN_LISTEN", "%q can be reached from outside, and the status API asks for no password: write 127.0.0.1:port", s.AdminListen)
 	}
-	if s.PublicURL != "" {
-		if u, err := url.Parse(s.PublicURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			bad("PUBLIC_URL", "%q is not a base URL: write https://host[:port][/path]", s.PublicURL)
-		}
-	}
-	for name, d := range map[string]time.Duration{"POLL_INTERVAL": s.PollInterval, "SWEEP_INTERVAL": s.SweepInterval, "TRUEUP_INTERVAL": s.TrueUpInterval, "DELTA_LAG": s.DeltaLag, "ACK_HOLD": s.AckHold} {
-		if d < 100*time.Millisecond {
-			bad(name, "%v is too short: at least 100ms", d)
-		}
-	}
-	if s.SubscriptionLifetime < 0 || s.SubscriptionLifetime > mailMax {
-		bad("SUBSCRIPTION_LIFETIME", "%v is outside what Graph grants: at most %v", s.SubscriptionLifetime, mailMax)
-	}
-	for name, v := range map[string]struct {
-		value   string
-		allowed []string
-	}{
-		"LOG_LEVEL":  {s.LogLevel, []string{"debug", "info", "warn", "error"}},
-		"LOG_FORMAT": {s.LogFormat, []string{"auto", "json", "console"}},
-		"EVENT_MODE": {s.EventMode, []string{"binary", "structured"}},
-	} {
-		if !slices.Contains(v.allowed, v.value) {
-			bad(name, "%q is not one of %s", v.value, strings.Join(v.allowed, ", "))
-		}
-	}
-	for _, token := range strings.Split(s.SubjectPrefix, ".") {
-		if !isToken(token) {
-			bad("SUBJECT_PREFIX", "%q is not a subject: tokens of letters, digits, - and _, joined by dots", s.SubjectPrefix)
-			break
-		}
-	}
+	s.checkNATS(bad)
+	address("NATS_LISTEN", s.NATSListen)
 	if !isToken(s.Stream) {
 		bad("STREAM", "%q is not a stream name: use letters, digits, - and _", s.Stream)
 	}
-	if (s.NATSTLSCertFile == "") != (s.NATSTLSKeyFile == "") {
-		bad("NATS_TLS_CERT_FILE", "a certificate and %s_NATS_TLS_KEY_FILE go together", prefix)
+	if slices.ContainsFunc(strings.Split(s.SubjectPrefix, "."), func(t string) bool { return !isToken(t) }) {
+		bad("SUBJECT_PREFIX", "%q is not a subject: write tokens of letters, digits, - and _, joined by dots", s.SubjectPrefix)
 	}
-	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	oneOf("EVENT_MODE", s.EventMode, "binary", "structured")
+	atLeast("POLL_INTERVAL", s.PollInterval, minInterval)
+	atLeast("SWEEP_INTERVAL", s.SweepInterval, max(minInterval, s.PollInterval))
+	atLeast("TRUEUP_INTERVAL", s.TrueUpInterval, max(minInterval, s.PollInterval))
+	atLeast("SUBSCRIPTION_LIFETIME", s.SubscriptionLifetime, 0)
+	atLeast("DELTA_LAG", s.DeltaLag, minInterval)
+	atLeast("ACK_HOLD", s.AckHold, minInterval)
+	oneOf("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
+	oneOf("LOG_FORMAT", s.LogFormat, "auto", "json", "console")
 	return problems
 }
 
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
+func (s *Settings) checkNATS(bad func(name, format string, args ...any)) {
+	for u := range strings.SplitSeq(s.NATSURL, ",") {
+		if err := checkURL(strings.TrimSpace(u), "nats", "tls", "ws", "wss"); s.NATSURL != "" && err != nil {
+			bad("NATS_URL", "%q is not a broker's URL (%v): write nats://host:port, and put credentials into %sNATS_CREDS_FILE", withoutUser(u), err, prefix)
+		}
 	}
+	for _, f := range [...]struct{ name, path string }{
+		{"NATS_CREDS_FILE", s.NATSCredsFile}, {"NATS_NKEY_FILE", s.NATSNKeyFile}, {"NATS_TLS_CA_FILE", s.NATSTLSCAFile},
+		{"NATS_TLS_CERT_FILE", s.NATSTLSCertFile}, {"NATS_TLS_KEY_FILE", s.NATSTLSKeyFile},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if s.NATSURL == "" {
+			bad(f.name, "has no effect on the embedded broker: set %sNATS_URL, or leave it out", prefix)
+		}
+		if file, err := os.Open(filepath.Clean(f.path)); err != nil {
+			bad(f.name, "%v", err)
+		} else {
+			file.Close()
+		}
+	}
+	if s.NATSCredsFile != "" && s.NATSNKeyFile != "" {
+		bad("NATS_NKEY_FILE", "and %sNATS_CREDS_FILE exclude each other: keep one", prefix)
+	}
+	if (s.NATSTLSCertFile == "") != (s.NATSTLSKeyFile == "") {
+		bad("NATS_TLS_CERT_FILE", "and %sNATS_TLS_KEY_FILE go together: set both", prefix)
+	}
+}
+
+// checkURL says what is wrong with a base URL.
+func checkURL(s string, schemes ...string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("it cannot be read")
+	case !slices.Contains(schemes, u.Scheme):
+		return fmt.Errorf("it begins with none of %s", strings.Join(schemes, ", "))
+	case u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()):
+		return errors.New("it has no usable host")
+	case u.User != nil:
+		return errors.New("it holds a user name")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return errors.New("it has a query or fragment")
+	}
+	return nil
+}
+
+// withoutUser hides what may be a password from messages.
+func withoutUser(s string) string {
+	if scheme, rest, ok := strings.Cut(s, "://"); ok {
+		if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+			return scheme + "://" + redacted + rest[i:]
+		}
+	}
+	return s
+}
+
+func isPort(s string) bool {
+	_, err := net.LookupPort("tcp", s)
+	return err == nil && s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Usage prints the table of variables.
@@ -188,26 +249,7 @@ func Usage(w io.Writer) error {
 		if def == "" {
 			def = "-"
 		}
-		fmt.Fprintf(tw, "%s_%s\t%s\t%s\n", prefix, tag.Get("envconfig"), def, tag.Get("desc"))
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", tag.Get("envconfig"), def, tag.Get("desc"))
 	}
 	return tw.Flush()
-}
-
-// Check compares the settings with the watch file, where each is right by itself.
-func Check(s Settings, f *File) error {
-	if u, err := url.Parse(s.PublicURL); err == nil && u.Scheme == "http" {
-		for _, name := range slices.Sorted(maps.Keys(f.Connections)) {
-			if c := f.Connections[name]; !c.Cloud.Custom {
-				return fmt.Errorf("%s_PUBLIC_URL: connection %s is in cloud %s, which delivers over https only: put TLS in front and write https://", prefix, name, c.Cloud.Name)
-			}
-		}
-	}
-	if s.PublicURL == "" {
-		for _, w := range f.Watches {
-			if w.Content.String() == "reference" || w.Delivery == DeliveryPush {
-				return fmt.Errorf("watch %s needs push, and %s_PUBLIC_URL is not set: set it, or choose another content or delivery", w.Name, prefix)
-			}
-		}
-	}
-	return nil
 }

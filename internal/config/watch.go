@@ -1,0 +1,271 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/triggerd/triggerd/internal/event"
+)
+
+// watch reads one, and returns the name of its connection.
+func (p *parse) watch(name string, k, v ast.Node) string {
+	if !isName(name) {
+		p.bad(k, "watch name %q: it stands in subjects, %s", name, nameRule)
+	}
+	w := Watch{Name: name, Content: event.ContentEnvelope, Delivery: DeliveryAuto}
+	var mail ast.Node
+	at := p.fields(v, "watch", map[string]func(ast.Node){
+		"connection": func(n ast.Node) { w.Connection = p.text(n, "connection") },
+		"mailboxes":  func(n ast.Node) { w.Mailboxes = p.mailboxes(n) },
+		"mail":       func(n ast.Node) { mail = n },
+		"calendar":   p.later("calendar", "leave it out"),
+		"when":       func(n ast.Node) { w.When = p.filter(n) },
+		"content":    func(n ast.Node) { w.Content = p.content(n) },
+		"delivery":   func(n ast.Node) { w.Delivery = p.delivery(n) },
+		"rich":       p.later("rich", "leave it out"),
+		"start":      func(n ast.Node) { w.Start = p.start(n) },
+	})
+	if _, ok := at["connection"]; !ok {
+		p.bad(k, "watch %q has no connection: name one of %s", name, strings.Join(names(p.file.Connections), ", "))
+	} else if _, ok := p.file.Connections[w.Connection]; !ok {
+		known := names(p.file.Connections)
+		p.bad(at["connection"].value, "unknown connection %q%s", w.Connection, cmp.Or(didYouMean(w.Connection, known), "; there are "+strings.Join(known, ", ")))
+	}
+	if _, ok := at["mailboxes"]; !ok {
+		p.bad(k, "watch %q has no mailboxes: list at least one address", name)
+	}
+	if mail == nil {
+		p.bad(k, "watch %q watches nothing: give it mail", name)
+	} else {
+		w.Mail = p.mail(mail, w.Content)
+	}
+	if w.Content == event.ContentReference && w.Delivery == DeliveryPoll {
+		p.bad(at["content"].value, "content: reference hands on notifications, and delivery poll has none: write content ids, or delivery auto")
+	}
+	if w.Content == event.ContentReference && w.When != nil {
+		p.bad(at["when"].value, "when: with content reference nothing is read that could be filtered: leave it out, or write content ids")
+	}
+	p.file.Watches = append(p.file.Watches, w)
+	return w.Connection
+}
+
+func (p *parse) mailboxes(n ast.Node) (out []Mailbox) {
+	seen, tokens := map[string]int{}, map[string]string{}
+	p.list(n, "mailboxes", func(v ast.Node) {
+		m, ok := p.mailbox(v)
+		if !ok {
+			return
+		}
+		lower := strings.ToLower(m.Address)
+		switch first, twice := seen[lower]; {
+		case twice:
+			p.bad(v, "mailbox %q stands in line %d already: keep one", m.Address, first)
+			return
+		case tokens[m.Token()] != "":
+			p.bad(v, "mailboxes %q and %q would share the name %q in subjects: give them different aliases", tokens[m.Token()], m.Address, m.Token())
+			return
+		}
+		seen[lower], tokens[m.Token()] = lineOf(v), m.Address
+		out = append(out, m)
+	})
+	if s, ok := resolve(n).(*ast.SequenceNode); ok && len(s.Values) == 0 {
+		p.bad(n, "mailboxes: list at least one address")
+	}
+	return out
+}
+
+// mailbox reads an address, or an address with an alias.
+func (p *parse) mailbox(v ast.Node) (m Mailbox, ok bool) {
+	before := len(p.problems)
+	if _, ok := resolve(v).(ast.MapNode); ok {
+		at := p.fields(v, "mailbox", map[string]func(ast.Node){
+			"address": func(n ast.Node) { m.Address = p.text(n, "address") },
+			"alias":   func(n ast.Node) { m.Alias = p.text(n, "alias") },
+		})
+		if _, ok := at["address"]; !ok {
+			p.bad(v, "mailbox without an address")
+		}
+		if a, ok := at["alias"]; ok && !isName(m.Alias) {
+			p.bad(a.value, "alias %q: it stands in subjects, %s", m.Alias, nameRule)
+		}
+	} else {
+		m.Address = p.text(v, "mailboxes")
+	}
+	if len(p.problems) > before {
+		return m, false
+	}
+	local, host, at := strings.Cut(m.Address, "@")
+	switch {
+	case strings.EqualFold(m.Address, "me"):
+		p.bad(v, `mailbox "me" is the signed-in user, and with auth app there is none: give the address`)
+	case m.IsID():
+	case !at || local == "" || host == "" || strings.ContainsAny(m.Address, "/\\?*<>\"|,; \t\r\n") || strings.Contains(host, "@"):
+		p.bad(v, "mailbox %q is neither an address nor a Graph user id", m.Address)
+	}
+	return m, len(p.problems) == before
+}
+
+func (p *parse) mail(n ast.Node, content event.Content) (m Mail) {
+	known := event.MailEvents
+	if content == event.ContentReference {
+		known = event.NotificationEvents
+	}
+	at := p.fields(n, "mail", map[string]func(ast.Node){
+		"folders": func(v ast.Node) { m.Folders = p.folders(v) },
+		"events":  func(v ast.Node) { m.Events = p.events(v, known) },
+	})
+	if _, ok := at["folders"]; !ok {
+		m.Folders = []FolderRef{{Name: "inbox"}}
+	}
+	if _, ok := at["events"]; !ok {
+		m.Events = slices.Clone(known)
+	}
+	return m
+}
+
+func (p *parse) events(n ast.Node, known []string) (out []string) {
+	p.list(n, "events", func(v ast.Node) {
+		name := p.text(v, "events")
+		switch {
+		case name == "":
+		case !slices.Contains(known, name):
+			p.bad(v, "unknown event %q; there are %s", name, strings.Join(known, ", "))
+		case slices.Contains(out, name):
+			p.bad(v, "event %q stands twice: keep one", name)
+		default:
+			out = append(out, name)
+		}
+	})
+	if s, ok := resolve(n).(*ast.SequenceNode); ok && len(s.Values) == 0 {
+		p.bad(n, "events: list at least one of %s", strings.Join(known, ", "))
+	}
+	return out
+}
+
+func (p *parse) folders(n ast.Node) (out []FolderRef) {
+	before := len(p.problems)
+	seen := map[string]bool{}
+	p.list(n, "folders", func(v ast.Node) {
+		known := len(p.problems)
+		written := p.text(v, "folders")
+		if len(p.problems) > known {
+			return
+		}
+		name, exclude := strings.CutPrefix(written, "!")
+		switch problem := folderProblem(name); {
+		case problem != "":
+			p.bad(v, `folder %q %s: write a well-known name, an id, a path such as "Inbox/Invoices", or all`, written, problem)
+		case seen[strings.ToLower(name)]:
+			p.bad(v, "folder %q stands twice: keep one", name)
+		}
+		seen[strings.ToLower(name)] = true
+		out = append(out, FolderRef{Name: name, Exclude: exclude})
+	})
+	if len(p.problems) == before && !slices.ContainsFunc(out, func(f FolderRef) bool { return !f.Exclude }) {
+		p.bad(n, "folders: nothing is left to watch: list at least one folder, or all")
+	}
+	// First what is watched, then what is left out of it, whatever their order in the file.
+	slices.SortStableFunc(out, func(a, b FolderRef) int {
+		switch {
+		case a.Exclude == b.Exclude:
+			return 0
+		case b.Exclude:
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// folderProblem says what is wrong with a folder's name; empty when nothing is.
+func folderProblem(name string) string {
+	empty := true // the part since the last slash
+	for i := 0; i < len(name); i++ {
+		switch {
+		case name[i] == '\\' && i+1 < len(name) && name[i+1] == '/':
+			empty = false
+			i++
+		case name[i] == '/' && empty:
+			return "has an empty part"
+		case name[i] == '/':
+			empty = true
+		case name[i] != ' ':
+			empty = false
+		}
+	}
+	switch {
+	case name == "":
+		return "is empty"
+	case empty:
+		return "has an empty part"
+	case name[0] == '!':
+		return "begins with more than one !"
+	}
+	return ""
+}
+
+func (p *parse) filter(n ast.Node) *Filter {
+	source := p.text(n, "when")
+	if source == "" {
+		return nil
+	}
+	f, err := CompileFilter(source)
+	if err != nil {
+		p.bad(n, "when: %v", err)
+	}
+	return f
+}
+
+func (p *parse) content(n ast.Node) event.Content {
+	c, err := event.ParseContent(p.text(n, "content"))
+	if err != nil {
+		p.bad(n, "%v", err)
+		return event.ContentEnvelope
+	}
+	return c
+}
+
+func (p *parse) delivery(n ast.Node) Delivery {
+	d := Delivery(p.text(n, "delivery"))
+	if d != DeliveryAuto && d != DeliveryPush && d != DeliveryPoll {
+		p.bad(n, "unknown delivery %q: want one of auto, push, poll", d)
+	}
+	return d
+}
+
+// maxBack bounds a start in the past; who wants more wants all.
+const maxBack = 10 * 365 * 24 * time.Hour
+
+func (p *parse) start(n ast.Node) (s Start) {
+	v := p.text(n, "start")
+	switch v {
+	case "now":
+		return s
+	case "all":
+		return Start{All: true}
+	}
+	d, err := parseDuration(v)
+	if err != nil || d <= 0 || d > maxBack {
+		p.bad(n, "start %q: write now, all, or a duration back such as 36h or 7d", v)
+		return s
+	}
+	return Start{Back: d}
+}
+
+// parseDuration also takes days: 7d.
+func parseDuration(s string) (time.Duration, error) {
+	days, ok := strings.CutSuffix(s, "d")
+	if !ok {
+		return time.ParseDuration(s)
+	}
+	d, err := time.ParseDuration(days + "h")
+	if err != nil || d > maxBack {
+		return 0, fmt.Errorf("%q is not a duration", s)
+	}
+	return d * 24, nil
+}
