@@ -1,4 +1,5 @@
-// Package auth gets access tokens for Graph from Entra ID: for an app that signs in as itself, with a client secret.
+// Package auth gets access tokens for Graph from Entra ID. It has one kind of identity: an app that signs in as itself,
+// with a client secret.
 package auth
 
 import (
@@ -13,136 +14,233 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+	"golang.org/x/time/rate"
 )
 
 const (
-	// refreshBefore is how long before its end a token is replaced; x/oauth2's own ten seconds are short for a request
+	// refreshBefore is how long before its end a token is replaced. x/oauth2's own ten seconds are short for a request
 	// that takes a minute.
 	refreshBefore = 5 * time.Minute
-	tokenTimeout  = 30 * time.Second
+	// lastMoment is how long before its end a token is still given out when no other is to be had.
+	lastMoment = 10 * time.Second
+
+	tokenTimeout = 30 * time.Second
+	lookEvery    = 10 * time.Second // at a credential that was refused: was it replaced?
 )
 
 // AppOptions describe an app registration that signs in as itself.
 type AppOptions struct {
-	Login     string                 // authority, e.g. https://login.microsoftonline.com
-	Tenant    string                 // directory id; common does not work without a user
+	Login     string                 // authority, for example https://login.microsoftonline.com
+	Tenant    string                 // directory id or domain; common does not work without a user
 	ClientID  string                 // application id
-	Secret    func() (string, error) // read anew for every sign-in, so that a rotated one is taken up
+	Secret    func() (string, error) // read anew for every sign-in, so that a rotated one is taken up; its errors are shown
 	Scope     string                 // <graph root>/.default (C-3)
 	Transport http.RoundTripper      // nil: the network
 	Log       zerolog.Logger
 }
 
-// App is a source of app-only tokens. Safe for concurrent use: any number of callers cause one request.
+// App is a source of app-only tokens. It is safe for concurrent use: any number of callers cause one request at a time.
 type App struct {
-	opts AppOptions
+	opts       AppOptions
+	credential credential
+	busy       chan struct{} // who holds its one place asks the login endpoint
 
-	mu      sync.Mutex // held during a request, so that there is one at a time
-	token   *oauth2.Token
-	bad     string // a token that Graph refused
-	failure error
-	tries   int
-	retryAt time.Time
+	// replacements limits how often a token that Graph refuses is replaced, three times and then every 30 s: Entra locks
+	// out a client in a loop (50196).
+	replacements *rate.Limiter
+
+	mu       sync.Mutex // guards what follows; never held across a request
+	token    *oauth2.Token
+	issuedAt time.Time
+	refused  string // a token that Graph did not accept
+	failure  *Error // of the last sign-in; nil when it went well
+	tries    int    // failures in a row
+	retryAt  time.Time
+	version  string // of the credential that was refused
+	lookedAt time.Time
 }
 
 // NewApp makes a source. Nothing is requested yet.
-func NewApp(o AppOptions) *App { return &App{opts: o} }
+func NewApp(o AppOptions) *App {
+	return &App{
+		opts: o, credential: clientSecret(o.Secret),
+		busy:         make(chan struct{}, 1),
+		replacements: rate.NewLimiter(rate.Every(30*time.Second), 3),
+	}
+}
 
-// Token returns a token that is good for a while, fetching one when needed. After a failure the next request waits its
-// time and callers get the same error until then; a token that still lives is given out meanwhile.
+// Token returns a token that is good for some minutes, fetching one when needed. After a failed sign-in the next one
+// waits its time; until then callers get the token that still lives, else the same error.
 func (a *App) Token(ctx context.Context) (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := time.Now()
-	if a.usable(now, refreshBefore) {
-		return a.token.AccessToken, nil
+	if t, ok := a.usable(refreshBefore); ok {
+		return t, nil
 	}
-	if !now.Before(a.retryAt) {
-		a.fetch(ctx, now)
+	select {
+	case a.busy <- struct{}{}:
+	default:
+		if t, ok := a.usable(lastMoment); ok {
+			return t, nil // somebody fetches the next one, this one still lives
+		}
+		select {
+		case a.busy <- struct{}{}:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
 	}
-	if a.usable(now, 10*time.Second) {
-		return a.token.AccessToken, nil
+	defer func() { <-a.busy }()
+	if t, ok := a.usable(refreshBefore); ok {
+		return t, nil // fetched while we waited
 	}
-	if a.failure == nil {
-		return "", errors.New("sign-in gave a token that has expired already: is this machine's clock right?")
+	err := a.refresh(ctx)
+	if t, ok := a.usable(lastMoment); ok {
+		return t, nil
 	}
-	return "", a.failure
+	if err == nil {
+		err = &Error{Class: Retry, Hint: "the token that was issued has expired already: is this machine's clock right?"}
+	}
+	return "", err
 }
 
-func (a *App) usable(now time.Time, margin time.Duration) bool {
-	if a.token == nil || a.token.AccessToken == a.bad {
-		return false
-	}
-	life := a.token.Expiry.Sub(now)
-	return a.token.Expiry.IsZero() || life > min(margin, a.lifetime()/4)
-}
-
-// lifetime is how long the token was meant to live, for labs with tokens of minutes.
-func (a *App) lifetime() time.Duration {
-	if a.token.ExpiresIn > 0 {
-		return time.Duration(a.token.ExpiresIn) * time.Second
-	}
-	return time.Hour
-}
-
-// Invalidate says that Graph refused a token.
+// Invalidate tells that Graph refused a token: it is not given out again.
 func (a *App) Invalidate(token string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.token != nil && a.token.AccessToken == token {
-		a.bad = token
+		a.refused = token
 	}
 }
 
-// State tells whether the last sign-in went well; nil before the first one.
+// State tells why the last sign-in failed, as an *Error; nil when it went well or there was none yet.
 func (a *App) State() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.failure == nil {
+		return nil
+	}
 	return a.failure
 }
 
-func (a *App) fetch(ctx context.Context, now time.Time) {
-	ctx, cancel := context.WithTimeoutCause(ctx, tokenTimeout, fmt.Errorf("no answer from the login endpoint within %v", tokenTimeout))
-	defer cancel()
+// usable returns the token if it lives for longer than margin, or than a quarter of its life where that is short.
+func (a *App) usable(margin time.Duration) (string, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.token == nil || a.token.AccessToken == a.refused {
+		return "", false
+	}
+	margin = min(margin, a.token.Expiry.Sub(a.issuedAt)/4)
+	return a.token.AccessToken, a.token.Expiry.IsZero() || time.Until(a.token.Expiry) > margin
+}
+
+// refresh signs in, unless a failure forbids it for now.
+func (a *App) refresh(ctx context.Context) error {
+	now := time.Now()
+	if err := a.held(now); err != nil {
+		return err
+	}
+	if wait := a.looping(now); wait > 0 {
+		return &Error{Class: Retry, Hint: "Graph refuses tokens that were just issued", RetryAfter: wait}
+	}
+	version, err := a.credential.version()
+	if err != nil {
+		return a.failed(now, &Error{Class: Operator, Code: "credential", Hint: err.Error()}, "")
+	}
 	token, err := a.request(ctx)
 	if err == nil {
-		a.token, a.failure, a.tries, a.retryAt = token, nil, 0, time.Time{}
-		return
+		a.succeeded(now, token)
+		return nil
 	}
-	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
-		a.failure = err // the caller went away: that says nothing about the endpoint
-		return
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the caller went away: that says nothing of the login endpoint
 	}
+	return a.failed(now, classify(err, now), version)
+}
+
+// held returns the last failure while its time has not passed. A refused credential that was replaced is tried at once.
+func (a *App) held(now time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failure == nil || !now.Before(a.retryAt) {
+		return nil
+	}
+	if a.failure.Class == Operator && now.Sub(a.lookedAt) >= lookEvery {
+		a.lookedAt = now
+		if v, err := a.credential.version(); err == nil && v != a.version {
+			return nil
+		}
+	}
+	return a.failure
+}
+
+// looping tells how long to wait when tokens are fetched and refused again and again; 0: go on.
+func (a *App) looping(now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.refused == "" || a.token == nil || a.token.AccessToken != a.refused {
+		return 0
+	}
+	r := a.replacements.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+func (a *App) succeeded(now time.Time, token *oauth2.Token) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failure != nil {
+		a.opts.Log.Info().Int("attempt", a.tries+1).Msg("signed in again")
+	}
+	a.token, a.issuedAt, a.failure, a.tries, a.retryAt = token, now, nil, 0, time.Time{}
+	a.opts.Log.Debug().Time("expires_at", token.Expiry.UTC()).Msg("token issued")
+}
+
+// failed plans the next attempt. It returns e.
+func (a *App) failed(now time.Time, e *Error, version string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.tries++
-	e := classify(err)
-	a.failure, a.retryAt = e, now.Add(e.wait(a.tries))
-	a.opts.Log.Warn().Err(e).Int("attempt", a.tries).Dur("wait", a.retryAt.Sub(now)).Msg("sign-in failed")
+	wait := e.wait(a.tries)
+	a.failure, a.retryAt, a.version, a.lookedAt = e, now.Add(wait), version, now
+	a.opts.Log.Warn().Err(e).Int("attempt", a.tries).Dur("wait", wait).Msg("sign-in failed")
+	return e
 }
 
 func (a *App) request(ctx context.Context) (*oauth2.Token, error) {
-	secret, err := a.opts.Secret()
+	ctx, cancel := context.WithTimeoutCause(ctx, tokenTimeout, fmt.Errorf("no answer within %v", tokenTimeout))
+	defer cancel()
+	form, err := a.credential.values()
 	if err != nil {
-		return nil, &Error{Class: Operator, Hint: err.Error()}
+		return nil, &Error{Class: Operator, Code: "credential", Hint: err.Error()}
 	}
 	conf := clientcredentials.Config{
-		ClientID: a.opts.ClientID, ClientSecret: secret,
-		TokenURL:  a.opts.Login + "/" + a.opts.Tenant + "/oauth2/v2.0/token",
-		Scopes:    []string{a.opts.Scope},
-		AuthStyle: oauth2.AuthStyleInParams, // detection would send two requests
+		ClientID:       a.opts.ClientID,
+		TokenURL:       a.opts.Login + "/" + a.opts.Tenant + "/oauth2/v2.0/token",
+		Scopes:         []string{a.opts.Scope},
+		EndpointParams: form,
+		AuthStyle:      oauth2.AuthStyleInParams, // detection would send two requests
 	}
 	client := &http.Client{
 		Transport:     a.opts.Transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the secret goes nowhere else
 	}
-	return conf.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
+	token, err := conf.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
+	if _, answered := errors.AsType[*oauth2.RetrieveError](err); err != nil && !answered && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return token, err
 }
 
-// wait is how long to leave the endpoint alone after the nth failure in a row.
+// wait is how long to leave the endpoint alone after the nth failure in a row: a little and ever longer where it mends
+// itself, a quarter of an hour up to an hour where somebody must act.
 func (e *Error) wait(n int) time.Duration {
-	base, limit := time.Second, 5*time.Minute
-	if e.Class == Operator {
-		base, limit = 15*time.Second, time.Hour // somebody must act; look from time to time whether they did
+	switch {
+	case e.Code == "credential":
+		return lookEvery // a file of ours, nobody is bothered
+	case e.Class == Operator:
+		return max(min(15*time.Minute<<min(n-1, 8), time.Hour), e.RetryAfter)
 	}
-	d := min(base<<min(n-1, 12), limit)
-	return max(d/2+rand.N(d/2+1), e.RetryAfter)
+	limit := min(time.Second<<min(n, 16), 5*time.Minute)
+	return max(time.Second, rand.N(limit), e.RetryAfter)
 }
