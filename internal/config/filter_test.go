@@ -62,7 +62,7 @@ func TestFilterMistakes(t *testing.T) {
 		{`subjct == "a"`, `unknown name subjct; did you mean "subject"?`},
 		{`isRead && (`, `at column 11: unexpected token EOF`},
 		{`from == "a@b.c"`, `at column 6: invalid operation: == (mismatched types config.person and string)`},
-		{`from.adress == "x"`, `at column 6: type config.person has no field adress`},
+		{`from.mail == "x"`, `at column 6: type config.person has no field mail`},
 		{`len(subject)`, `expected bool, but got int`},
 		{`receivedDateTime > now()`, `at column 20: unknown name now`},
 		{`subject matches "("`, ""},

@@ -185,7 +185,7 @@ func TestMistakes(t *testing.T) {
 		{"no mail", "    mail: {folders: [inbox]}\n", "", `7: watch "sales" watches nothing: give it mail`},
 		{"calendar", "mail:", "calendar: {calendars: [default]}\n    mail:", `10: calendar is not supported by this version: leave it out`},
 		{"rich", "mail:", "rich: true\n    mail:", `10: rich is not supported by this version: leave it out`},
-		{"event", "folders: [inbox]", "events: [recieved]", `10: unknown event "recieved"; there are received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated`},
+		{"event", "folders: [inbox]", "events: [arrived]", `10: unknown event "arrived"; there are received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated`},
 		{"event twice", "folders: [inbox]", "events: [sent, sent]", `10: event "sent" stands twice: keep one`},
 		{"no events", "folders: [inbox]", "events: []", `10: events: list at least one of received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated`},
 		{"event of reference", "mail: {folders: [inbox]}", "mail: {events: [received]}\n    content: reference", `10: unknown event "received"; there are created, updated, deleted`},

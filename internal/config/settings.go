@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -229,8 +230,8 @@ func withoutUser(s string) string {
 }
 
 func isPort(s string) bool {
-	_, err := net.LookupPort("tcp", s)
-	return err == nil && s != "" && strings.Trim(s, "0123456789") == ""
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 func isLoopback(host string) bool {

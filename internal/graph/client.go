@@ -213,7 +213,7 @@ func (c *Client) exchange(parent context.Context, r call, token string) (err err
 		return e
 	}
 	if r.decode == nil {
-		io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 		return nil
 	}
 	if err := r.decode(&limitedReader{r: resp.Body, left: c.opts.MaxBody}); err != nil {

@@ -41,10 +41,9 @@ var lenient = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.Al
 func decodePage(r io.Reader) (Page, error) {
 	var p Page
 	dec := jsontext.NewDecoder(r, lenient...)
-	if dec.PeekKind() != '{' {
-		return Page{}, orSyntax(dec, errNotPage)
+	if err := begin(dec, '{'); err != nil {
+		return Page{}, err
 	}
-	dec.ReadToken()
 	values := false
 	for dec.PeekKind() == '"' {
 		name, err := decodeName(dec)
@@ -80,10 +79,9 @@ func decodePage(r io.Reader) (Page, error) {
 
 // decodeItems reads the array of items.
 func decodeItems(dec *jsontext.Decoder, items []Item) ([]Item, error) {
-	if dec.PeekKind() != '[' {
-		return nil, orSyntax(dec, errNotPage)
+	if err := begin(dec, '['); err != nil {
+		return nil, err
 	}
-	dec.ReadToken()
 	for dec.PeekKind() != ']' {
 		raw, err := dec.ReadValue()
 		if err != nil {
@@ -165,10 +163,11 @@ func decodeEnd(dec *jsontext.Decoder) error {
 	return errAfterPage
 }
 
-// orSyntax prefers the decoder's own complaint about what comes next.
-func orSyntax(dec *jsontext.Decoder, err error) error {
-	if _, derr := dec.ReadToken(); derr != nil {
-		return derr
+// begin reads the opening of an object or array.
+func begin(dec *jsontext.Decoder, kind jsontext.Kind) error {
+	tok, err := dec.ReadToken()
+	if err == nil && tok.Kind() != kind {
+		err = errNotPage
 	}
 	return err
 }
