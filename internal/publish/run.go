@@ -219,7 +219,7 @@ func (r *runner) loop(ctx context.Context) error {
 		}
 		r.show(gen)
 		if r.nc.IsClosed() {
-			return fmt.Errorf("%w: %v", errClosed, r.nc.LastError())
+			return errors.Join(errClosed, r.nc.LastError())
 		}
 		timer.Reset(r.nap(time.Now()))
 		select {

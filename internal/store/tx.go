@@ -254,7 +254,7 @@ func (tx *Tx) PutReference(mailbox uint32, id string, r *Reference) error {
 func (tx *Tx) ForgetReferences(mailbox uint32, before time.Time, limit int) (n int, err error) {
 	var old [][]byte
 	c := tx.bucket(bucketReferences).Cursor()
-	for k, v := c.Seek(key32(mailbox)); k != nil && len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox && len(old) < limit; k, v = c.Next() {
+	for k, v := c.Seek(key32(mailbox)); len(k) >= 4 && binary.BigEndian.Uint32(k) == mailbox && len(old) < limit; k, v = c.Next() {
 		var r Reference
 		if err := decode(v, &r); err != nil || r.SeenAt.Before(before) {
 			old = append(old, bytes.Clone(k))

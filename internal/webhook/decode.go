@@ -60,7 +60,7 @@ func (p *parser) decode(body []byte, maxItems int) ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.dec.ReadToken(); err != io.EOF || !seen {
+	if _, err := p.dec.ReadToken(); !errors.Is(err, io.EOF) || !seen {
 		return nil, errMalformed
 	}
 	return p.items, nil
