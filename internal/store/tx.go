@@ -403,3 +403,11 @@ func (s *Store) Counters() map[string]uint64 {
 	defer s.mu.RUnlock()
 	return maps.Clone(s.counters)
 }
+
+// Law returns the counters together with the number of pending notifications, as of one moment:
+// accepted = the sum of settled_<outcome> + pending.
+func (s *Store) Law() (pending int, counters map[string]uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.inbox.total, maps.Clone(s.counters)
+}

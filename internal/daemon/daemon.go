@@ -1,0 +1,244 @@
+// Package daemon introduces the rooms to each other, runs them, and stops them. It decides nothing by itself.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/delta"
+	"github.com/triggerd/triggerd/internal/publish"
+	"github.com/triggerd/triggerd/internal/status"
+	"github.com/triggerd/triggerd/internal/store"
+	"github.com/triggerd/triggerd/internal/subscriptions"
+	"github.com/triggerd/triggerd/internal/webhook"
+)
+
+// Options are what a daemon is made of.
+type Options struct {
+	Settings  config.Settings
+	File      *config.File
+	Log       zerolog.Logger
+	Version   string
+	Transport http.RoundTripper // to Graph and the login endpoint; nil: the network
+	Public    net.Listener      // nil: opened from the settings
+	Admin     net.Listener      // likewise
+}
+
+// Daemon is the whole of triggerd in one process.
+type Daemon struct {
+	opts    Options
+	log     zerolog.Logger
+	started time.Time
+	ready   chan struct{}
+	once    sync.Once
+
+	store         *store.Store
+	embedded      *publish.Embedded // nil with a broker of its own
+	connections   map[string]*connection
+	delta         *delta.Room
+	subscriptions *subscriptions.Room
+	webhook       *webhook.Handler
+	publisher     *publish.Publisher
+	public, admin net.Listener
+}
+
+// New opens the state, the embedded broker and the listeners, and wires the rooms. What it opened is closed by Run, or
+// at once when it returns an error.
+func New(o Options) (d *Daemon, err error) {
+	d = &Daemon{opts: o, log: o.Log, started: time.Now().UTC(), ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+			d = nil
+		}
+	}()
+	dir := o.Settings.StateDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return d, fmt.Errorf("state directory: %w: create it for the user triggerd runs as, or set TRIGGERD_STATE_DIR", err)
+	}
+	if d.store, err = store.Open(dir, store.Options{}); err != nil {
+		return d, err
+	}
+	if d.public, err = listen(o.Public, o.Settings.Listen, "TRIGGERD_LISTEN"); err != nil {
+		return d, err
+	}
+	if d.admin, err = listen(o.Admin, o.Settings.AdminListen, "TRIGGERD_ADMIN_LISTEN"); err != nil {
+		return d, err
+	}
+	if o.Settings.NATSURL == "" {
+		d.embedded, err = publish.StartEmbedded(filepath.Join(dir, "nats"), o.Settings.NATSListen, d.room("nats"))
+		if err != nil {
+			return d, err
+		}
+	}
+	return d, d.wire()
+}
+
+func listen(given net.Listener, addr, variable string) (net.Listener, error) {
+	if given != nil {
+		return given, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: stop what listens there, or choose another address", variable, err)
+	}
+	return l, nil
+}
+
+func (d *Daemon) room(name string) zerolog.Logger { return d.log.With().Str("room", name).Logger() }
+
+// wire makes the rooms. Data moves one way: webhook → inbox → delta → outbox → publish; subscriptions runs beside.
+func (d *Daemon) wire() error {
+	if err := d.wirePublisher(); err != nil {
+		return err
+	}
+	return d.wireGraph()
+}
+
+func (d *Daemon) wirePublisher() (err error) {
+	s := &d.opts.Settings
+	d.publisher, err = publish.New(d.store, publish.Options{
+		URL: s.NATSURL, CredsFile: s.NATSCredsFile, NKeyFile: s.NATSNKeyFile,
+		TLSCAFile: s.NATSTLSCAFile, TLSCertFile: s.NATSTLSCertFile, TLSKeyFile: s.NATSTLSKeyFile,
+		InProcess: d.embedded, Stream: s.Stream, SubjectPrefix: s.SubjectPrefix, Structured: s.EventMode == "structured",
+		AckHold: s.AckHold, Log: d.room("publish"),
+	})
+	return err
+}
+
+// wireGraph makes the rooms that speak with Graph.
+func (d *Daemon) wireGraph() (err error) {
+	s := &d.opts.Settings
+	if d.connections, err = connect(d.opts); err != nil {
+		return err
+	}
+	graphs, noDelta := map[string]delta.Graph{}, map[string]bool{}
+	asks := map[string]subscriptions.Graph{}
+	for name, c := range d.connections {
+		graphs[name], asks[name], noDelta[name] = c.graph, c.graph, c.cloud.NoDelta
+	}
+	d.delta, err = delta.New(d.store, delta.Options{
+		Graphs: graphs, NoDelta: noDelta, Targets: targets(d.opts),
+		Poll: s.PollInterval, Sweep: s.SweepInterval, TrueUp: s.TrueUpInterval, Lag: s.DeltaLag,
+		PushOK: func(feed uint32) (bool, string) { return d.subscriptions.PushState(feed) },
+		Silent: func(feed uint32, reason string) { d.subscriptions.Replace(feed, reason) },
+		Changed: func() {
+			if d.subscriptions != nil { // feeds that are remembered are taken up before there is a room to tell
+				d.subscriptions.Wake()
+			}
+		},
+		Log: d.room("delta"),
+	})
+	if err != nil {
+		return err
+	}
+	d.subscriptions = subscriptions.New(d.store, subscriptions.Options{
+		Graphs: asks, Wants: d.wants, PublicURL: s.PublicURL,
+		Lifetime: func(string) time.Duration { return s.SubscriptionLifetime },
+		CatchUp:  d.delta.CatchUp, TrueUp: d.delta.Resync,
+		HTTP: &http.Client{Transport: d.opts.Transport, Timeout: 10 * time.Second},
+		Log:  d.room("subscriptions"),
+	})
+	d.webhook = webhook.New(webhook.Options{
+		Store: d.store, Wake: d.delta.Wake, WakeLifecycle: d.subscriptions.Wake, Log: d.room("webhook"),
+	})
+	return nil
+}
+
+// wants lists the subscriptions that there should be.
+func (d *Daemon) wants() []subscriptions.Want {
+	feeds := d.delta.PushFeeds()
+	out := make([]subscriptions.Want, 0, len(feeds))
+	for _, f := range feeds {
+		out = append(out, subscriptions.Want{
+			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox,
+			Resource: "users/" + f.Mailbox + "/mailFolders/" + f.FolderID + "/messages",
+		})
+	}
+	return out
+}
+
+// Ready is closed when the state is open and the listeners accept.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
+
+// Run runs every room until ctx is done or one fails, returns when all have stopped, and closes the state last.
+func (d *Daemon) Run(ctx context.Context) error {
+	d.log.Info().Str("version", d.opts.Version).Str("listen", d.public.Addr().String()).Str("admin", d.admin.Addr().String()).
+		Str("nats", d.natsURL()).Str("state_dir", d.opts.Settings.StateDir).Msg("triggerd runs")
+	d.once.Do(func() { close(d.ready) })
+	err := runAll(ctx, map[string]runner{
+		"store":         d.store.Run,
+		"publish":       d.publisher.Run,
+		"delta":         d.delta.Run,
+		"subscriptions": d.subscriptions.Run,
+		"webhook": func(ctx context.Context) error {
+			return webhook.Serve(ctx, d.public, d.webhook, nil, d.room("webhook"))
+		},
+		"status": func(ctx context.Context) error {
+			return status.Serve(ctx, d.admin, status.Handler(d))
+		},
+	})
+	return errors.Join(err, d.close())
+}
+
+type runner func(context.Context) error
+
+// runAll runs every room until ctx is done or one fails, and returns when all have stopped.
+func runAll(ctx context.Context, rooms map[string]runner) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for name, run := range rooms {
+		g.Go(func() error {
+			if err := run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (d *Daemon) natsURL() string {
+	if d.embedded != nil {
+		return d.embedded.ClientURL()
+	}
+	return d.opts.Settings.NATSURL
+}
+
+// close closes what New opened, the state last.
+func (d *Daemon) close() (err error) {
+	for _, l := range []net.Listener{d.public, d.admin} {
+		if l != nil {
+			if cerr := l.Close(); !errors.Is(cerr, net.ErrClosed) {
+				err = errors.Join(err, cerr)
+			}
+		}
+	}
+	if d.embedded != nil {
+		d.embedded.Shutdown()
+	}
+	if d.store != nil {
+		err = errors.Join(err, d.store.Close())
+	}
+	return err
+}
+
+// Resync asks for a full enumeration of all feeds of a watch and says how many there are.
+func (d *Daemon) Resync(watch string) (feeds int, err error) {
+	for _, w := range d.opts.File.Watches {
+		if w.Name == watch {
+			return d.delta.ResyncWatch(watch, "asked for"), nil
+		}
+	}
+	return 0, fmt.Errorf("no watch is called %q", watch)
+}

@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/triggerd/triggerd/internal/event"
+	"github.com/triggerd/triggerd/internal/status"
+	"github.com/triggerd/triggerd/internal/store"
+)
+
+func foldAddress(s string) string { return strings.ToLower(s) }
+
+// Report gathers what every room says, with the verdict on it.
+func (d *Daemon) Report() status.Report {
+	r := status.Report{Version: d.opts.Version, StartedAt: d.started, At: time.Now().UTC()}
+	for name, c := range d.connections {
+		conn := status.Connection{Name: name, Cloud: c.cloud.Name, State: "ok"}
+		if err := c.app.State(); err != nil {
+			conn.State, conn.Error = "failing", err.Error()
+		}
+		r.Connections = append(r.Connections, conn)
+	}
+	slices.SortFunc(r.Connections, func(a, b status.Connection) int { return cmp.Compare(a.Name, b.Name) })
+	r.Public.URL = d.opts.Settings.PublicURL
+	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = d.subscriptions.Public()
+	d.reportFeeds(&r)
+	d.reportSubscriptions(&r)
+	d.reportBooks(&r)
+	d.reportNATS(&r)
+	r.Judge()
+	return r
+}
+
+func (d *Daemon) reportFeeds(r *status.Report) {
+	feeds, problems := d.delta.Status()
+	for i := range feeds {
+		f := &feeds[i]
+		every := d.opts.Settings.PollInterval
+		if f.Push {
+			every = d.opts.Settings.SweepInterval
+		}
+		r.Feeds = append(r.Feeds, status.Feed{
+			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder, Watches: f.Watches, RoundAt: f.RoundAt,
+			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: every, Pending: f.Pending, Push: f.Push,
+			PushReason: f.PushReason, PushAt: f.PushAt, Missed: f.Missed, Reason: f.Reason, Pages: f.Pages, Items: f.Items,
+			Error: f.Error, Tries: f.Tries,
+		})
+	}
+	for _, p := range problems {
+		r.Mailboxes = append(r.Mailboxes, status.Mailbox(p))
+	}
+}
+
+func (d *Daemon) reportSubscriptions(r *status.Report) {
+	tokens := map[uint32]*status.Feed{}
+	for i := range r.Feeds {
+		tokens[r.Feeds[i].Feed] = &r.Feeds[i]
+	}
+	for _, s := range d.store.Subscriptions() {
+		if !s.RemovedAt.IsZero() {
+			continue
+		}
+		out := status.Subscription{
+			ID: s.ID, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, RenewAt: s.RenewAt, RenewedAt: s.RenewedAt,
+			Failures: s.Failures, LastError: s.LastError,
+		}
+		if f := tokens[s.Feed]; f != nil {
+			out.Mailbox, out.Folder = f.Mailbox, f.Folder
+		}
+		r.Subscriptions = append(r.Subscriptions, out)
+	}
+	slices.SortFunc(r.Subscriptions, func(a, b status.Subscription) int {
+		return cmp.Or(cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+func (d *Daemon) reportBooks(r *status.Report) {
+	pending, c := d.store.Law()
+	r.Notifications = status.Notifications{
+		Accepted: c["accepted"], Pending: uint64(pending), Settled: map[string]uint64{}, Results: d.webhook.Counters(),
+	}
+	for _, o := range store.Outcomes {
+		r.Notifications.Settled[string(o)] = c["settled_"+string(o)]
+	}
+	r.Quarantine = c["quarantine_entries"]
+	r.Events = map[string]uint64{}
+	for _, area := range []string{event.AreaMail, event.AreaNotification} {
+		for _, name := range append(event.MailEvents, event.Created) {
+			if n := c["events_"+area+"_"+name]; n > 0 {
+				r.Events[area+"."+name] = n
+			}
+		}
+	}
+	o := d.store.OutboxStats()
+	r.Outbox = status.Outbox{Entries: o.Entries, Held: o.Held, OldestAt: o.OldestAt}
+}
+
+func (d *Daemon) reportNATS(r *status.Report) {
+	n := d.publisher.Status()
+	r.NATS = status.NATS{
+		Connected: n.Connected, URL: cmp.Or(n.Server, d.natsURL()), Stream: n.Stream, Warnings: n.Warnings, Blocked: n.Blocked,
+		LastPublishedAt: n.LastPublishedAt, LastError: n.LastError,
+	}
+}

@@ -1,0 +1,443 @@
+package daemon
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/emulator"
+	"github.com/triggerd/triggerd/internal/event"
+)
+
+const sales = "sales@contoso.com"
+
+func parseSim(s *sim) (*config.File, error) {
+	tenant, client, secret := s.emu.Credentials()
+	path := filepath.Join(s.dir, "secret")
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		return nil, err
+	}
+	return config.Parse("triggerd.yaml", []byte(fmt.Sprintf(s.yaml, tenant, client, path)))
+}
+
+func (s *sim) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *sim) deliver(subject string) string {
+	s.t.Helper()
+	id, err := s.emu.Deliver(sales, emulator.Mail{Subject: subject})
+	s.must(err)
+	return id
+}
+
+func (s *sim) patch(id string, p emulator.Patch) { s.t.Helper(); s.must(s.emu.Update(sales, id, p)) }
+func (s *sim) move(id, folder string)            { s.t.Helper(); s.must(s.emu.Move(sales, id, folder)) }
+func (s *sim) remove(id string)                  { s.t.Helper(); s.must(s.emu.Delete(sales, id)) }
+
+func ptr[T any](v T) *T { return &v }
+
+// settle is longer than push, delta and a retry take when nothing is wrong.
+const settle = 20 * time.Second
+
+func TestMailBecomesEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		a := s.deliver("hello")
+		s.wait(settle)
+		s.patch(a, emulator.Patch{IsRead: ptr(true)})
+		s.wait(settle)
+		s.patch(a, emulator.Patch{Flag: ptr("flagged"), Categories: ptr([]string{"Red"})})
+		s.wait(settle)
+		s.patch(a, emulator.Patch{Subject: ptr("hello again")})
+		s.wait(settle)
+		s.move(a, "archive") // nobody watches it
+		s.wait(settle)
+		s.move(a, "inbox")
+		s.wait(settle)
+		s.remove(a)
+		s.wait(settle)
+		d, err := s.emu.SaveDraft(sales, emulator.Mail{Subject: "answer"})
+		s.must(err)
+		s.wait(settle)
+		s.must(s.emu.SendDraft(sales, d))
+		s.wait(settle)
+		s.want("received hello", "read hello", "flagged hello", "categorized hello", "updated hello again", "moved hello again",
+			"moved hello again", "deleted hello again", "draft answer", "sent answer")
+		if v := s.vias(); v[event.ViaPush] != len(s.events) {
+			t.Errorf("paths are %v, want push only", v)
+		}
+		s.checkLaw()
+		s.checkFolded()
+		if n := s.d.store.Pending(); n != 0 {
+			t.Errorf("%d notifications are not settled", n)
+		}
+	})
+}
+
+func TestMailThatWasThereIsNotPublished(t *testing.T) {
+	for start, want := range map[string][]string{
+		"now": {"received new"},
+		"all": {"received old", "received new"},
+		"2h":  {"received new"},
+		"7d":  {"received old", "received new"},
+	} {
+		t.Run(start, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := startSim(t, func(s *sim, _ *emulator.Options) {
+					s.yaml = strings.Replace(s.yaml, "    mail:", "    start: "+start+"\n    mail:", 1)
+					s.before = func() {
+						s.deliver("old")
+						time.Sleep(24 * time.Hour)
+					}
+				})
+				s.wait(settle)
+				s.deliver("new")
+				s.wait(settle)
+				s.want(want...)
+				s.restart()
+				s.wait(25 * time.Hour) // a true-up
+				s.want(want...)
+				s.checkLaw()
+			})
+		})
+	}
+}
+
+func TestALostNotificationIsCaughtByDelta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		s.emu.SetFaults(func(f *emulator.Faults) { f.LoseNotifications = 1 })
+		s.deliver("lost")
+		s.wait(16 * time.Minute)
+		s.want("received lost")
+		if s.vias()[event.ViaPoll] != 1 {
+			t.Errorf("paths are %v, want poll", s.vias())
+		}
+		// Push was silent: it is not trusted, and polling is close until it proves itself again.
+		s.deliver("lost too")
+		s.wait(70 * time.Second)
+		s.want("received lost", "received lost too")
+		s.emu.SetFaults(func(f *emulator.Faults) { f.LoseNotifications = 0 })
+		s.deliver("pushed")
+		s.wait(settle)
+		s.want("received lost", "received lost too", "received pushed")
+		s.checkLaw()
+	})
+}
+
+// history makes one change at a time, far enough apart that every path sees each of them.
+func (s *sim) history(gap time.Duration) {
+	s.wait(gap)
+	a, b := s.deliver("a"), s.deliver("b")
+	s.wait(gap)
+	s.patch(a, emulator.Patch{IsRead: ptr(true)})
+	s.wait(gap)
+	s.move(b, "archive")
+	s.wait(gap)
+	s.patch(a, emulator.Patch{Flag: ptr("flagged")})
+	s.move(b, "inbox")
+	s.wait(gap)
+	s.remove(a)
+	_, err := s.emu.Send(sales, emulator.Mail{Subject: "sent"})
+	s.must(err)
+	s.wait(gap)
+}
+
+func TestEveryPathGivesTheSameIDs(t *testing.T) {
+	ids := map[string][]string{}
+	paths := map[string]func(*sim, *emulator.Options){
+		"push": func(*sim, *emulator.Options) {},
+		"poll": func(s *sim, _ *emulator.Options) { s.set.PublicURL = "" },
+		"true-up": func(s *sim, _ *emulator.Options) {
+			s.set.PublicURL, s.set.PollInterval, s.set.TrueUpInterval = "", time.Minute, time.Second
+		},
+		"no delta": func(s *sim, o *emulator.Options) { // what left a folder shows in true-ups only
+			s.set.PublicURL, s.set.TrueUpInterval, o.NoDelta = "", time.Second, true
+			s.china()
+		},
+		"lagging":     func(_ *sim, o *emulator.Options) { o.DeltaLag = 10 * time.Second },
+		"doubled":     func(s *sim, _ *emulator.Options) { s.faults = func(f *emulator.Faults) { f.DoubleNotifications = 1 } },
+		"half silent": func(s *sim, _ *emulator.Options) { s.faults = func(f *emulator.Faults) { f.LoseNotifications = 0.5 } },
+		"moves hidden by delta": func(s *sim, _ *emulator.Options) {
+			s.faults = func(f *emulator.Faults) { f.HideMovedIn = true }
+		},
+	}
+	for name, edit := range paths {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := startSim(t, edit)
+				s.history(31 * time.Minute)
+				s.checkLaw()
+				s.checkFolded()
+				for id := range s.seen {
+					ids[name] = append(ids[name], id)
+				}
+				slices.Sort(ids[name])
+			})
+		})
+	}
+	for name := range paths {
+		if !slices.Equal(ids[name], ids["push"]) {
+			t.Errorf("%s published %d events, push %d, or others", name, len(ids[name]), len(ids["push"]))
+		}
+	}
+}
+
+// china makes the cloud one without message delta (C-12).
+func (s *sim) china() { s.yaml = strings.Replace(s.yaml, "like: global", "like: china", 1) }
+
+func TestAnExpiredDeltaTokenLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		a, b := s.deliver("a"), s.deliver("b")
+		s.wait(settle)
+		s.kill()
+		s.remove(a)
+		s.patch(b, emulator.Patch{IsRead: ptr(true)})
+		s.deliver("c")
+		s.emu.ExpireDeltaTokens()
+		time.Sleep(time.Hour)
+		s.start()
+		s.wait(2 * time.Minute)
+		got := s.names()
+		slices.Sort(got)
+		if want := []string{"deleted a", "read b", "received a", "received b", "received c"}; !slices.Equal(got, want) {
+			t.Errorf("events are %v, want %v", got, want)
+		}
+		s.checkLaw()
+		s.checkFolded()
+	})
+}
+
+func TestPollingTakesOverWhileNobodyCanReachUs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		h := s.hook.Handler
+		s.hook.Lock()
+		s.hook.Handler = nil
+		s.hook.Unlock()
+		s.wait(16 * time.Minute)
+		s.deliver("polled")
+		s.wait(70 * time.Second)
+		s.want("received polled")
+		s.hook.Lock()
+		s.hook.Handler = h
+		s.hook.Unlock()
+		s.wait(time.Hour)
+		n := s.emu.Requests()["delta"]
+		s.wait(time.Hour)
+		if polls := s.emu.Requests()["delta"] - n; polls > 20 { // three folders, every 15 minutes
+			t.Errorf("%d delta requests in an hour: polling does not give way", polls)
+		}
+		s.checkLaw()
+	})
+}
+
+func TestAVanishedFolderDeletesItsMail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t, func(s *sim, _ *emulator.Options) {
+			s.yaml = strings.Replace(s.yaml, "[inbox, sentitems, drafts]", "[all]", 1)
+		})
+		s.wait(settle)
+		id, err := s.emu.AddFolder(sales, "inbox", "Bills/2026")
+		s.must(err)
+		s.wait(20 * time.Minute) // the folder list is read again
+		_, err = s.emu.Deliver(sales, emulator.Mail{Subject: "bill", Folder: id})
+		s.must(err)
+		s.wait(settle)
+		s.must(s.emu.DeleteFolder(sales, id))
+		s.wait(40 * time.Minute)
+		if got := s.names(); len(got) != 2 || got[0] != "received bill" || got[1] != "deleted bill" && got[1] != "moved bill" {
+			t.Errorf("events are %v", got)
+		}
+		s.checkLaw()
+	})
+}
+
+func TestAMailboxThatDeniesAccessDoesNotLoseItsMail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		s.deliver("before")
+		s.wait(settle)
+		for _, access := range []emulator.Access{emulator.Denied, emulator.Unlicensed} {
+			s.must(s.emu.SetAccess(sales, access))
+			s.wait(2 * time.Hour)
+			s.must(s.emu.SetAccess(sales, emulator.Allowed))
+			s.deliver("after")
+			s.wait(90 * time.Minute)
+		}
+		s.want("received before", "received after", "received after")
+		s.checkLaw()
+	})
+}
+
+func TestLifecycleNotifications(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		for _, ev := range []string{"missed", "reauthorizationRequired", "somethingNew"} {
+			s.emu.SetFaults(func(f *emulator.Faults) { f.LoseNotifications = 1 })
+			s.deliver(ev)
+			s.wait(2 * time.Second)
+			s.emu.SetFaults(func(f *emulator.Faults) { f.LoseNotifications = 0 })
+			s.emu.SendLifecycle(ev, "")
+			s.wait(2 * time.Minute)
+		}
+		for _, sub := range s.emu.Subscriptions() {
+			s.emu.RemoveSubscription(sub.ID, true)
+		}
+		s.deliver("removed")
+		s.wait(2 * time.Minute)
+		got := s.names()
+		if want := "received removed"; got[len(got)-1] != want || len(s.emu.Subscriptions()) != 3 {
+			t.Errorf("events %v, %d subscriptions; want the last %q and 3", got, len(s.emu.Subscriptions()), want)
+		}
+		s.checkLaw()
+		s.checkFolded()
+	})
+}
+
+func TestReferencesAreToldWithoutReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t, func(s *sim, _ *emulator.Options) {
+			s.yaml = strings.Replace(s.yaml, "events: [received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated]", "events: [created, updated, deleted]", 1)
+			s.yaml = strings.Replace(s.yaml, "    mail:", "    content: reference\n    mail:", 1)
+		})
+		s.wait(settle)
+		s.emu.SetFaults(func(f *emulator.Faults) { f.DoubleNotifications = 1 })
+		n := s.emu.Requests()
+		a := s.deliver("x")
+		s.wait(settle)
+		s.patch(a, emulator.Patch{IsRead: ptr(true)})
+		s.wait(settle)
+		s.remove(a)
+		s.wait(settle)
+		s.want("created", "updated", "deleted")
+		if d := s.emu.Requests(); !maps.Equal(n, d) {
+			t.Errorf("Graph was asked: %v, before %v", d, n)
+		}
+		s.emu.SetFaults(func(f *emulator.Faults) { f.LoseNotifications = 1 })
+		s.deliver("y")
+		s.wait(16 * time.Minute)
+		s.want("created", "updated", "deleted", "created")
+		s.checkLaw()
+	})
+}
+
+// edit makes one random change.
+func (s *sim) edit(r *rand.Rand) {
+	var watched []emulator.MessageInfo
+	for _, m := range s.emu.Messages(sales) {
+		watched = append(watched, m)
+	}
+	pick := func() (emulator.MessageInfo, bool) {
+		if len(watched) == 0 {
+			return emulator.MessageInfo{}, false
+		}
+		return watched[r.IntN(len(watched))], true
+	}
+	m, ok := pick()
+	switch n := r.IntN(10); {
+	case n < 4 || !ok:
+		s.deliver(fmt.Sprintf("mail %d", r.IntN(1000)))
+	case n == 4:
+		s.patch(m.ID, emulator.Patch{IsRead: ptr(!m.IsRead)})
+	case n == 5:
+		s.patch(m.ID, emulator.Patch{Flag: ptr([]string{"flagged", "complete", "notFlagged"}[r.IntN(3)])})
+	case n == 6:
+		s.patch(m.ID, emulator.Patch{Subject: ptr(fmt.Sprintf("again %d", r.IntN(1000)))})
+	case n == 7:
+		s.remove(m.ID)
+	case n == 8:
+		_, err := s.emu.Send(sales, emulator.Mail{Subject: fmt.Sprintf("out %d", r.IntN(1000))})
+		s.must(err)
+	default:
+		s.move(m.ID, []string{"inbox", "archive", "sentitems", "deleteditems"}[r.IntN(4)])
+	}
+}
+
+// TestNothingIsLostInAMonthOfTrouble lets a mailbox live while everything goes wrong that can: notifications lost,
+// doubled, delayed, reordered; 429, 503, HTML, cut answers, ambiguous failures; expired tokens; kills. At the end the
+// events, folded, are the mailbox; each came once, in order, without gaps; and every notification is accounted for.
+func TestNothingIsLostInAMonthOfTrouble(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := rand.New(rand.NewPCG(seed, 7))
+				s := startSim(t, func(_ *sim, o *emulator.Options) {
+					o.Seed, o.DeltaLag, o.NoLimits = int64(seed), time.Duration(seed%3)*5*time.Second, true
+				})
+				s.emu.SetFaults(func(f *emulator.Faults) {
+					f.LoseNotifications, f.DoubleNotifications, f.ReorderNotifications = 0.1, 0.2, 0.2
+					f.NotificationDelay = 2 * time.Second
+					f.HideMovedIn = seed%2 == 1
+					f.Fail = trouble(r)
+				})
+				for range 300 {
+					s.edit(r)
+					s.wait(time.Duration(r.Int64N(int64(4 * time.Hour))))
+					switch r.IntN(40) {
+					case 0:
+						s.kill()
+						s.edit(r)
+						s.edit(r)
+						time.Sleep(time.Duration(r.Int64N(int64(12 * time.Hour))))
+						s.start()
+					case 1:
+						s.emu.ExpireDeltaTokens()
+					case 2:
+						for _, sub := range s.emu.Subscriptions() {
+							s.emu.RemoveSubscription(sub.ID, r.IntN(2) == 0)
+						}
+					case 3:
+						s.emu.SendLifecycle([]string{"missed", "reauthorizationRequired"}[r.IntN(2)], "")
+					}
+				}
+				s.emu.SetFaults(func(f *emulator.Faults) { *f = emulator.Faults{} })
+				s.wait(26 * time.Hour) // a true-up
+				s.checkLaw()
+				s.checkFolded()
+				if n := s.d.store.Pending(); n != 0 {
+					t.Errorf("%d notifications are not settled", n)
+				}
+			})
+		})
+	}
+}
+
+// trouble fails one request in twelve in a way that Graph has.
+func trouble(r *rand.Rand) func(op string, _ *http.Request) *emulator.Fault {
+	kinds := []emulator.Fault{
+		{Status: 429, RetryAfter: "3"}, {Status: 503, RetryAfter: "1"}, {Status: 500}, {Status: 504},
+		{Status: 200, ContentType: "text/html", Body: "<html>proxy</html>"}, {Status: 503, After: true}, {Truncate: true},
+	}
+	var mu sync.Mutex
+	r = rand.New(rand.NewPCG(r.Uint64(), 1)) // requests run beside the test
+	return func(string, *http.Request) *emulator.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.IntN(12) != 0 {
+			return nil
+		}
+		return ptr(kinds[r.IntN(len(kinds))])
+	}
+}

@@ -1,0 +1,151 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"time"
+)
+
+// Source is asked for the facts; *daemon.Daemon is one. Safe for concurrent use.
+type Source interface {
+	Report() Report
+	// Resync asks for a full comparison of a watch with its mailboxes and says how many feeds that is.
+	Resync(watch string) (feeds int, err error)
+}
+
+// Handler serves the admin listener: the API of the commands, health checks, and profiles. Only requests that name this
+// machine as their host are answered, so that no web page can reach it under a name of its own.
+func Handler(src Source) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, src.Report())
+	})
+	mux.HandleFunc("POST /api/v1/resync", func(w http.ResponseWriter, r *http.Request) {
+		n, err := src.Resync(r.URL.Query().Get("watch"))
+		if err != nil {
+			answer(w, http.StatusNotFound, map[string]string{"error": err.Error()})
+			return
+		}
+		answer(w, http.StatusAccepted, map[string]int{"feeds": n})
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		rep := src.Report()
+		if !rep.Healthy {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintln(w, rep.Line())
+		for _, p := range rep.Problems {
+			fmt.Fprintf(w, "- %s: %s\n", p.What, p.Remedy)
+		}
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return localOnly(mux)
+}
+
+func answer(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v) // the client went away
+}
+
+// localOnly refuses names other than this machine's (DNS rebinding) and requests that a web page made.
+func localOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			http.Error(w, "ask by 127.0.0.1 or localhost", http.StatusForbidden)
+			return
+		}
+		if r.Method != http.MethodGet && r.Header.Get("Origin") != "" {
+			http.Error(w, "not for web pages", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Serve serves until ctx is done, and returns when all requests have ended.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("admin listener: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) { // a profile that is still being made
+		err = srv.Close()
+	}
+	<-served
+	return err
+}
+
+// Client asks a running daemon.
+type Client struct {
+	base string
+	http *http.Client
+}
+
+// NewClient makes a client for the daemon whose admin listener has an address.
+func NewClient(addr string) *Client {
+	return &Client{"http://" + addr, &http.Client{Timeout: 10 * time.Second}}
+}
+
+// Status fetches the report.
+func (c *Client) Status(ctx context.Context) (r Report, err error) {
+	return r, c.do(ctx, http.MethodGet, "/api/v1/status", &r)
+}
+
+// Resync asks for a full comparison of a watch with its mailboxes.
+func (c *Client) Resync(ctx context.Context, watch string) (feeds int, err error) {
+	var out struct{ Feeds int }
+	return out.Feeds, c.do(ctx, http.MethodPost, "/api/v1/resync?watch="+url.QueryEscape(watch), &out)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err
+		}
+		return fmt.Errorf("no triggerd answers at %s: %w: is it running, and with this TRIGGERD_ADMIN_LISTEN?", c.base, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		var e struct{ Error string }
+		if json.Unmarshal(body, &e) == nil && e.Error != "" {
+			return errors.New(e.Error)
+		}
+		return fmt.Errorf("%s answers %s: is that triggerd?", c.base, resp.Status)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("%s answers something else: is that triggerd? %w", c.base, err)
+	}
+	return nil
+}

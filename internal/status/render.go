@@ -1,0 +1,137 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Render shows a report on a terminal; colour marks what is good and what is not.
+func (r *Report) Render(w io.Writer, colour bool) error {
+	paint := func(code, s string) string {
+		if !colour {
+			return s
+		}
+		return "\x1b[" + code + "m" + s + "\x1b[0m"
+	}
+	verdict := paint("32", "● healthy")
+	if !r.Healthy {
+		verdict = paint("31", "● unhealthy")
+	}
+	fmt.Fprintf(w, "%s  triggerd %s, up %s\n", verdict, r.Version, short(r.At.Sub(r.StartedAt)))
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "  %s %s\n    → %s\n", paint("31", "✗"), p.What, p.Remedy)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	r.connections(tw)
+	r.subscriptions(tw)
+	r.feeds(tw)
+	r.books(tw)
+	return tw.Flush()
+}
+
+func (r *Report) connections(w io.Writer) {
+	fmt.Fprintln(w, "\nCONNECTION\tCLOUD\tSTATE")
+	for _, c := range r.Connections {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Cloud, cmp.Or(c.Error, c.State))
+	}
+	switch p := &r.Public; {
+	case p.URL == "":
+		fmt.Fprintln(w, "public URL\tnone\tpolling only")
+	case p.OK:
+		fmt.Fprintf(w, "public URL\t%s\tok\n", p.URL)
+	default:
+		fmt.Fprintf(w, "public URL\t%s\t%s\n", p.URL, cmp.Or(p.Reason, "not checked yet"))
+	}
+}
+
+func (r *Report) subscriptions(w io.Writer) {
+	if len(r.Subscriptions) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nSUBSCRIPTION\tMAILBOX\tFOLDER\tEXPIRES\tLAST RENEWAL\tNEXT\tERROR")
+	for i := range r.Subscriptions {
+		s := &r.Subscriptions[i]
+		renewed := "-"
+		if !s.RenewedAt.IsZero() {
+			renewed = short(r.At.Sub(s.RenewedAt)) + " ago"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID[:min(8, len(s.ID))], s.Mailbox, s.Folder, ahead(s.ExpiresAt.Sub(r.At)), renewed,
+			ahead(s.RenewAt.Sub(r.At)), cmp.Or(s.LastError, "-"))
+	}
+}
+
+func (r *Report) feeds(w io.Writer) {
+	fmt.Fprintln(w, "\nMAILBOX\tFOLDER\tWATCHES\tFRESH\tBY\tSTATE")
+	for i := range r.Feeds {
+		f := &r.Feeds[i]
+		fresh := "-"
+		if !f.RoundAt.IsZero() {
+			fresh = short(r.At.Sub(f.RoundAt)) + " ago"
+		}
+		by := "push"
+		if !f.Push {
+			by = "polling"
+			if f.PushReason != "" {
+				by += ": " + f.PushReason
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Mailbox, f.Folder, strings.Join(f.Watches, ","), fresh, by, f.state())
+	}
+}
+
+func (f *Feed) state() string {
+	switch {
+	case f.Error != "":
+		return fmt.Sprintf("%s (attempt %d)", f.Error, f.Tries)
+	case f.BaselinedAt.IsZero():
+		return fmt.Sprintf("reading for the first time: %d items, %d pages", f.Items, f.Pages)
+	case f.Reason != "":
+		return fmt.Sprintf("%s: %d items", f.Reason, f.Items)
+	}
+	return "ok"
+}
+
+func (r *Report) books(w io.Writer) {
+	n := &r.Notifications
+	fmt.Fprintf(w, "\nNotifications\t%d accepted = %d settled + %d pending\n", n.Accepted, n.settled(), n.Pending)
+	for _, o := range slices.Sorted(maps.Keys(n.Settled)) {
+		if n.Settled[o] > 0 {
+			fmt.Fprintf(w, "\t%s %d\n", o, n.Settled[o])
+		}
+	}
+	fmt.Fprintf(w, "Outbox\t%d waiting, %d held\n", r.Outbox.Entries, r.Outbox.Held)
+	fmt.Fprintf(w, "NATS\t%s, stream %s\n", r.NATS.URL, cmp.Or(first(r.NATS.Blocked, r.NATS.LastError), r.NATS.Stream, "not checked yet"))
+	var events []string
+	for _, name := range slices.Sorted(maps.Keys(r.Events)) {
+		events = append(events, fmt.Sprintf("%s %d", name, r.Events[name]))
+	}
+	fmt.Fprintf(w, "Events\t%s\n", cmp.Or(strings.Join(events, ", "), "none yet"))
+}
+
+func ahead(d time.Duration) string {
+	if d < 0 {
+		return short(-d) + " ago"
+	}
+	return "in " + short(d)
+}
+
+// short writes a duration with its two largest units.
+func short(d time.Duration) string {
+	d = d.Round(time.Second)
+	days, hours, minutes := d/(24*time.Hour), d%(24*time.Hour)/time.Hour, d%time.Hour/time.Minute
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%dd %dh", days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%dh %dm", hours, minutes)
+	case minutes > 0:
+		return fmt.Sprintf("%dm %ds", minutes, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
+}

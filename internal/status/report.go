@@ -1,0 +1,205 @@
+// Package status tells operators how the daemon is: the report with its verdict, the listener that serves it on this
+// machine, the client that commands use, and how a terminal shows it.
+package status
+
+import (
+	"fmt"
+	"time"
+)
+
+// Report is everything that is known of the daemon at a moment.
+type Report struct {
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at"`
+	At        time.Time `json:"at"`
+	Healthy   bool      `json:"healthy"`
+	Problems  []Problem `json:"problems"`
+
+	Connections   []Connection      `json:"connections"`
+	Public        Public            `json:"public"`
+	Subscriptions []Subscription    `json:"subscriptions"`
+	Feeds         []Feed            `json:"feeds"`
+	Mailboxes     []Mailbox         `json:"mailbox_problems,omitempty"`
+	Notifications Notifications     `json:"notifications"`
+	Outbox        Outbox            `json:"outbox"`
+	NATS          NATS              `json:"nats"`
+	Events        map[string]uint64 `json:"events"` // "mail.received" → how many were ever put into the outbox
+	Quarantine    uint64            `json:"quarantine"`
+}
+
+// Problem is one reason not to be healthy.
+type Problem struct {
+	What   string `json:"what"`
+	Remedy string `json:"remedy"`
+}
+
+// Connection is one configured identity.
+type Connection struct {
+	Name  string `json:"name"`
+	Cloud string `json:"cloud"`
+	State string `json:"state"` // ok, or failing
+	Error string `json:"error,omitempty"`
+}
+
+// Public is the check of the public URL.
+type Public struct {
+	URL       string    `json:"url,omitempty"` // empty: polling only
+	OK        bool      `json:"ok"`
+	Reason    string    `json:"reason,omitempty"`
+	CheckedAt time.Time `json:"checked_at,omitzero"`
+}
+
+// Subscription is one of Graph's.
+type Subscription struct {
+	ID        string    `json:"id"`
+	Mailbox   string    `json:"mailbox"`
+	Folder    string    `json:"folder"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	RenewAt   time.Time `json:"renew_at"`
+	RenewedAt time.Time `json:"renewed_at,omitzero"`
+	Failures  int       `json:"failures,omitempty"`
+	LastError string    `json:"last_error,omitempty"`
+}
+
+// Feed is one folder.
+type Feed struct {
+	Feed        uint32        `json:"feed"`
+	Connection  string        `json:"connection"`
+	Mailbox     string        `json:"mailbox"`
+	Folder      string        `json:"folder"`
+	Watches     []string      `json:"watches"`
+	RoundAt     time.Time     `json:"round_at,omitzero"`     // everything up to then is known
+	BaselinedAt time.Time     `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
+	TrueUpAt    time.Time     `json:"true_up_at,omitzero"`
+	DueAt       time.Time     `json:"due_at,omitzero"`
+	Interval    time.Duration `json:"interval_ns"` // at which rounds are due at present
+	Pending     bool          `json:"pending"`
+	Push        bool          `json:"push"`
+	PushReason  string        `json:"push_reason,omitempty"`
+	PushAt      time.Time     `json:"push_at,omitzero"`
+	Missed      uint64        `json:"missed,omitempty"`
+	Reason      string        `json:"reason,omitempty"` // of the round that runs
+	Pages       int           `json:"pages,omitempty"`
+	Items       int           `json:"items,omitempty"`
+	Error       string        `json:"error,omitempty"`
+	Tries       int           `json:"tries,omitempty"`
+}
+
+// Mailbox is a mailbox whose folders could not be read or found.
+type Mailbox struct {
+	Connection string `json:"connection"`
+	Mailbox    string `json:"mailbox"`
+	Error      string `json:"error"`
+}
+
+// Notifications are the books of the law: accepted = the sum of settled + pending.
+type Notifications struct {
+	Accepted uint64            `json:"accepted"`
+	Settled  map[string]uint64 `json:"settled"` // outcome → how many
+	Pending  uint64            `json:"pending"`
+	Results  map[string]uint64 `json:"results"` // of requests since the start
+}
+
+// Outbox is what waits for NATS.
+type Outbox struct {
+	Entries  int       `json:"entries"`
+	Held     int       `json:"held"`
+	OldestAt time.Time `json:"oldest_at,omitzero"`
+}
+
+// NATS is the broker as publish sees it.
+type NATS struct {
+	Connected       bool      `json:"connected"`
+	URL             string    `json:"url"`
+	Stream          string    `json:"stream"` // ok, or what is wrong with it
+	Warnings        []string  `json:"warnings,omitempty"`
+	Blocked         string    `json:"blocked,omitempty"` // why nothing is being published
+	LastPublishedAt time.Time `json:"last_published_at,omitzero"`
+	LastError       string    `json:"last_error,omitempty"`
+}
+
+const (
+	grace     = time.Minute     // after a start, and for what mends itself
+	outboxOld = 5 * time.Minute // an event should not wait longer
+)
+
+// Judge fills Healthy and Problems from the facts.
+func (r *Report) Judge() {
+	r.Problems = []Problem{}
+	bad := func(remedy, format string, args ...any) {
+		r.Problems = append(r.Problems, Problem{fmt.Sprintf(format, args...), remedy})
+	}
+	young := r.At.Sub(r.StartedAt) < grace
+	for _, c := range r.Connections {
+		if c.Error != "" {
+			bad("mend what the error names; triggerd tries again by itself", "connection %s: %s", c.Name, c.Error)
+		}
+	}
+	if r.Public.URL != "" && !r.Public.OK && !young {
+		bad("check DNS, the reverse proxy and its certificate; feeds are polled meanwhile", "public URL %s: %s", r.Public.URL, r.Public.Reason)
+	}
+	for _, m := range r.Mailboxes {
+		bad("compare the address, the folders and the permission; it is looked for again by itself", "mailbox %s: %s", m.Mailbox, m.Error)
+	}
+	for i := range r.Subscriptions {
+		s := &r.Subscriptions[i]
+		if left := s.ExpiresAt.Sub(r.At); left < 0 || s.Failures > 0 && left < s.ExpiresAt.Sub(s.RenewAt)/2 {
+			bad("see the error; the feed is polled when the subscription lapses", "subscription of %s %s expires %s: %s", s.Mailbox, s.Folder, ahead(left), s.LastError)
+		}
+	}
+	for i := range r.Feeds {
+		r.judgeFeed(&r.Feeds[i], bad)
+	}
+	if n := &r.NATS; (!n.Connected || n.Stream != "ok" && n.Stream != "" || n.Blocked != "") && !young {
+		bad("start or mend NATS; events wait in the outbox and are published in order", "NATS %s: %s", n.URL, first(n.Blocked, n.LastError, n.Stream, "not connected"))
+	}
+	if o := &r.Outbox; !o.OldestAt.IsZero() && r.At.Sub(o.OldestAt) > outboxOld {
+		bad("see NATS", "%d events wait, the oldest for %s", o.Entries, short(r.At.Sub(o.OldestAt)))
+	}
+	if r.Quarantine > 0 {
+		bad("the log names each item and its reason", "%d items could not be processed and are parked", r.Quarantine)
+	}
+	if n := &r.Notifications; n.Accepted != n.Pending+n.settled() {
+		bad("this is a defect: please report it", "accepted notifications do not add up: %d accepted, %d settled, %d pending", n.Accepted, n.settled(), n.Pending)
+	}
+	r.Healthy = len(r.Problems) == 0
+}
+
+func (r *Report) judgeFeed(f *Feed, bad func(string, string, ...any)) {
+	switch {
+	case f.Error != "" && f.Tries > 2:
+		bad("mend what the error names; triggerd tries again by itself", "feed %s %s: %s (attempt %d)", f.Mailbox, f.Folder, f.Error, f.Tries)
+	case f.BaselinedAt.IsZero():
+	case r.At.Sub(f.RoundAt) > 2*f.Interval+grace && r.At.Sub(r.StartedAt) > 2*f.Interval:
+		bad("see the log of room delta", "feed %s %s is stale: last complete %s ago", f.Mailbox, f.Folder, short(r.At.Sub(f.RoundAt)))
+	}
+}
+
+func (n *Notifications) settled() (sum uint64) {
+	for _, v := range n.Settled {
+		sum += v
+	}
+	return sum
+}
+
+func first(texts ...string) string {
+	for _, t := range texts {
+		if t != "" && t != "ok" {
+			return t
+		}
+	}
+	return ""
+}
+
+// Line is the verdict in one line.
+func (r *Report) Line() string {
+	if r.Healthy {
+		return "healthy"
+	}
+	line := "unhealthy: " + r.Problems[0].What
+	if n := len(r.Problems) - 1; n > 0 {
+		line += fmt.Sprintf(" (and %d more)", n)
+	}
+	return line
+}
