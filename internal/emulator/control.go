@@ -260,6 +260,7 @@ type faultsJSON struct {
 	EmptyPages           *float64 `json:"emptyPages"`
 	RepeatItems          *float64 `json:"repeatItems"`
 	IgnorePageSize       *bool    `json:"ignorePageSize"`
+	ResyncRequired       *bool    `json:"resyncRequired"`
 	CompleteUpdates      *bool    `json:"completeUpdates"`
 	SentGhost            *span    `json:"sentGhost"`
 	GrantAtMost          *span    `json:"grantAtMost"`
@@ -287,7 +288,7 @@ func (f *Faults) view() faultsJSON {
 		NotificationDelay: (*span)(&f.NotificationDelay), NoMissed: &f.NoMissed, Latency: (*span)(&f.Latency),
 		HideMovedIn: &f.HideMovedIn, LoopNextLink: &f.LoopNextLink, ForeignNextLink: &f.ForeignNextLink,
 		EmptyPages: &f.EmptyPages, RepeatItems: &f.RepeatItems, IgnorePageSize: &f.IgnorePageSize,
-		CompleteUpdates: &f.CompleteUpdates, SentGhost: (*span)(&f.SentGhost), GrantAtMost: (*span)(&f.GrantAtMost),
+		ResyncRequired: &f.ResyncRequired, CompleteUpdates: &f.CompleteUpdates, SentGhost: (*span)(&f.SentGhost), GrantAtMost: (*span)(&f.GrantAtMost),
 		AllowDuplicates: &f.AllowDuplicates,
 	}
 }

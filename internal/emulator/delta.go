@@ -91,6 +91,9 @@ func (s *Server) continued(q *request) (r round, given bool, refused answer, ok 
 	if !hasSkip && !hasDelta {
 		return r, false, answer{}, true
 	}
+	if hasDelta && delta == "" && !hasSkip { // D-13: the same query with an empty token begins anew
+		return r, false, answer{}, true
+	}
 	if len(q.query) != 1 {
 		s.violation("D-2: query options were added to a delta link")
 		return r, true, fail(http.StatusBadRequest, "BadRequest", "Query options cannot be added to a nextLink or deltaLink."), false
@@ -99,14 +102,14 @@ func (s *Server) continued(q *request) (r round, given bool, refused answer, ok 
 		s.violation("D-18: $deltatoken=latest is for directory resources only")
 		return r, true, fail(http.StatusBadRequest, "BadRequest", "Parameter 'DeltaToken' not supported for this request."), false
 	}
-	if hasDelta && delta == "" { // D-13: an empty token begins anew
-		return r, false, answer{}, true
-	}
 	token := skip
 	if hasDelta {
 		token = delta
 	}
 	r, refused, ok = s.opened(token, hasDelta)
+	if !ok && refused.status == http.StatusGone && s.faults.ResyncRequired {
+		refused = fail(http.StatusGone, "resyncRequired", "Resync required.").with("Location", s.opts.Root+q.URL.EscapedPath()+"?$deltatoken=")
+	}
 	if ok && r.User != q.user.id {
 		refused, ok = fail(http.StatusBadRequest, "SyncStateInvalid", "The token belongs to another mailbox."), false
 	}

@@ -30,6 +30,7 @@ type Faults struct {
 	EmptyPages      float64 // pages without items that have a next link (D-4)
 	RepeatItems     float64 // items told twice in a page (D-5)
 	IgnorePageSize  bool    // odata.maxpagesize is a wish (D-19)
+	ResyncRequired  bool    // tokens that are gone get 410 resyncRequired with a Location (D-13) instead of SyncStateNotFound
 	CompleteUpdates bool    // changed items come whole; they need only have the changed properties (D-7)
 
 	// Mailboxes and subscriptions.

@@ -183,8 +183,8 @@ func previewOf(body string, html bool) string {
 	if html {
 		body = stripTags(body, 16*most)
 	}
-	if len(body) <= most && !strings.ContainsAny(body, "\r\n\t") {
-		return body
+	if len(body) <= most && !strings.ContainsAny(body, "\r\n\t") && !strings.Contains(body, "  ") && strings.TrimSpace(body) == body {
+		return body // the text is kept once
 	}
 	var b strings.Builder
 	n, space := 0, false

@@ -48,7 +48,7 @@ func (p preferences) applied() string {
 func (s *Server) checkQuery(q *request, known ...string) *answer {
 	for name, values := range q.query {
 		if !slices.Contains(known, strings.ToLower(name)) {
-			s.violation("D-26: %s does not have the query option %q", q.op, name)
+			s.violation("%s: %s does not have the query option %q", optionFact(q.op), q.op, name)
 			a := fail(http.StatusBadRequest, "BadRequest", "The query option '"+name+"' is not supported here.")
 			return &a
 		}
@@ -58,6 +58,19 @@ func (s *Server) checkQuery(q *request, known ...string) *answer {
 		}
 	}
 	return nil
+}
+
+// optionFact is the fact that says which query options an operation has.
+func optionFact(op string) string {
+	switch op {
+	case "delta":
+		return "D-26"
+	case "folder.delta":
+		return "D-32"
+	case "subscription.list":
+		return "R-14"
+	}
+	return "Q-1"
 }
 
 // option reads a query option whose name is written without regard to case.

@@ -230,7 +230,7 @@ func (s *Server) target(sub *subscription) *answer {
 	}
 	id, ok := parts[3].id()
 	if !ok {
-		return no(answerIDMalformed)
+		return invalid("") // a display name with a space, say
 	}
 	if sub.folder, err = sub.user.folder(id); err == nil {
 		return nil

@@ -43,14 +43,14 @@ func (i item) data(name string) string {
 const mailbox = "sales@contoso.com"
 
 // inBubble runs a test in a bubble. Violations that the test does not forget fail it.
-func inBubble(t *testing.T, o Options, test func(w *world)) {
+func inBubble(t *testing.T, o Options, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, o)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- w.Run(ctx) }()
-		test(w)
+		test(t, w)
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run() = %v, want nil", err)
@@ -63,6 +63,9 @@ func inBubble(t *testing.T, o Options, test func(w *world)) {
 
 func newWorld(t *testing.T, o Options) *world {
 	w := &world{t: t}
+	if o.TokenLifetime == 0 {
+		o.TokenLifetime = 1000 * time.Hour // tests of tokens choose theirs
+	}
 	o.Delivery = HandlerTransport(map[string]http.Handler{"hook.test": w})
 	w.Server = New(o)
 	w.root = w.opts.Root + "/v1.0"
@@ -314,7 +317,7 @@ func (w *world) round(target string) (items []item, deltaLink string, pages int)
 func (w *world) inbox() string { return "/users/" + w.user.ID + "/mailFolders/inbox" }
 
 func TestWholePath(t *testing.T) {
-	inBubble(t, Options{}, func(w *world) {
+	inBubble(t, Options{}, func(t *testing.T, w *world) {
 		if r := w.subscribe("/mailFolders('Inbox')/messages", "created,updated,deleted"); r.status != http.StatusCreated {
 			t.Fatalf("subscribe: %d %s", r.status, r.raw)
 		}
