@@ -286,7 +286,8 @@ func (s *Server) tell(f *folder, r *round, e *entry, visible int64) (it told, ok
 	if here {
 		last = m.place
 	}
-	if last != r.Pos && f.log[last-1].at <= visible {
+	unnoticed := e.kind == left && here && m.told == 0 // it came back, and nobody is told that (D-30)
+	if last != r.Pos && f.log[last-1].at <= visible && !unnoticed {
 		return it, false
 	}
 	before := r.Full && r.Pos <= r.Start // what is there when a full round begins
