@@ -242,3 +242,6 @@ func (d *Daemon) Resync(watch string) (feeds int, err error) {
 	}
 	return 0, fmt.Errorf("no watch is called %q", watch)
 }
+
+// AdminAddr is where the admin listener accepts.
+func (d *Daemon) AdminAddr() string { return d.admin.Addr().String() }

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/triggerd/triggerd/internal/config"
+)
+
+func checkCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "check",
+		Short:   "Every mistake in the configuration with its line, or what run would do",
+		Example: "  TRIGGERD_CONFIG=./triggerd.yaml triggerd check",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, file, err := loadConfiguration()
+			if err == nil {
+				err = writable(set.StateDir)
+			}
+			if err != nil {
+				return usage(err)
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), describe(set, file))
+			}
+			return explain(cmd.OutOrStdout(), describe(set, file))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// writable tries the state directory, or where it would be made.
+func writable(dir string) error {
+	at := dir
+	for {
+		info, err := os.Stat(at)
+		if err == nil && !info.IsDir() {
+			return fmt.Errorf("TRIGGERD_STATE_DIR: %s is not a directory", at)
+		}
+		if err == nil {
+			break
+		}
+		parent := filepath.Dir(at)
+		if parent == at {
+			return fmt.Errorf("TRIGGERD_STATE_DIR: %w", err)
+		}
+		at = parent
+	}
+	f, err := os.CreateTemp(at, ".triggerd-check-*")
+	if err != nil {
+		return fmt.Errorf("TRIGGERD_STATE_DIR: %w: give the directory to the user triggerd runs as", err)
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+// facts are what run would do.
+type facts struct {
+	Config      string           `json:"config"`
+	StateDir    string           `json:"state_dir"`
+	NATS        string           `json:"nats"`
+	Stream      string           `json:"stream"`
+	Listen      string           `json:"listen"`
+	PublicURL   string           `json:"public_url,omitempty"`
+	Connections []connectionFact `json:"connections"`
+	Watches     []watchFact      `json:"watches"`
+	Warnings    []string         `json:"warnings,omitempty"`
+}
+
+type connectionFact struct {
+	Name   string `json:"name"`
+	Cloud  string `json:"cloud"`
+	Tenant string `json:"tenant"`
+	SignIn string `json:"sign_in"`
+}
+
+type watchFact struct {
+	Name       string        `json:"name"`
+	Connection string        `json:"connection"`
+	Folders    []string      `json:"folders"`
+	Events     []string      `json:"events"`
+	Content    string        `json:"content"`
+	When       string        `json:"when,omitempty"`
+	By         string        `json:"by"`
+	Start      string        `json:"start"`
+	Mailboxes  []mailboxFact `json:"mailboxes"`
+}
+
+type mailboxFact struct {
+	Address string `json:"address"`
+	Subject string `json:"subject"`
+}
+
+func describe(set config.Settings, file *config.File) facts {
+	f := facts{
+		Config: set.Config, StateDir: set.StateDir, NATS: set.NATSURL, Stream: set.Stream, Listen: set.Listen,
+		PublicURL: set.PublicURL, Warnings: file.Warnings,
+	}
+	if f.NATS == "" {
+		f.NATS = "embedded, on " + set.NATSListen
+	}
+	used := map[string]bool{}
+	for i := range file.Watches {
+		w := &file.Watches[i]
+		if c := file.Connections[w.Connection]; !used[w.Connection] {
+			used[w.Connection] = true
+			f.Connections = append(f.Connections, connectionFact{w.Connection, c.Cloud.Name, c.Tenant, "as the app, with a client secret"})
+		}
+		f.Watches = append(f.Watches, describeWatch(set, w))
+	}
+	return f
+}
+
+func describeWatch(set config.Settings, w *config.Watch) watchFact {
+	out := watchFact{Name: w.Name, Connection: w.Connection, Events: w.Mail.Events, Content: w.Content.String(), Start: "now"}
+	for _, ref := range w.Mail.Folders {
+		name := ref.Name
+		if ref.Exclude {
+			name = "!" + name
+		}
+		out.Folders = append(out.Folders, name)
+	}
+	if w.When != nil {
+		out.When = w.When.String()
+	}
+	switch {
+	case w.Delivery == config.DeliveryPoll:
+		out.By = fmt.Sprintf("polling every %v: delivery is poll", set.PollInterval)
+	case set.PublicURL == "":
+		out.By = fmt.Sprintf("polling every %v: TRIGGERD_PUBLIC_URL is not set", set.PollInterval)
+	default:
+		out.By = fmt.Sprintf("push, with a round every %v all the same, and polling every %v where push does not work", set.SweepInterval, set.PollInterval)
+	}
+	switch {
+	case w.Start.All:
+		out.Start = "all that is there"
+	case w.Start.Back > 0:
+		out.Start = "what arrived in the last " + w.Start.Back.Round(time.Minute).String()
+	}
+	for _, m := range w.Mailboxes {
+		out.Mailboxes = append(out.Mailboxes, mailboxFact{m.Address, fmt.Sprintf("%s.%s.%s.>", set.SubjectPrefix, w.Name, m.Token())})
+	}
+	return out
+}
+
+func explain(w io.Writer, f facts) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "configuration %s is right\n\n", f.Config)
+	for _, warning := range f.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n\n", warning)
+	}
+	for _, c := range f.Connections {
+		fmt.Fprintf(&b, "connection %s: cloud %s, tenant %s, signs in %s\n", c.Name, c.Cloud, c.Tenant, c.SignIn)
+	}
+	for i := range f.Watches {
+		x := &f.Watches[i]
+		fmt.Fprintf(&b, "\nwatch %s on %s, by %s\n", x.Name, x.Connection, x.By)
+		fmt.Fprintf(&b, "  folders: %s\n  events:  %s\n  content: %s\n  start:   %s\n", strings.Join(x.Folders, ", "), strings.Join(x.Events, ", "), x.Content, x.Start)
+		if x.When != "" {
+			fmt.Fprintf(&b, "  when:    %s\n", x.When)
+		}
+		for _, m := range x.Mailboxes {
+			fmt.Fprintf(&b, "  %s → %s\n", m.Address, m.Subject)
+		}
+	}
+	public := "none: nothing is pushed"
+	if f.PublicURL != "" {
+		public = f.PublicURL
+	}
+	fmt.Fprintf(&b, "\nstate: %s\nNATS: %s, stream %s\nlistens on %s, public URL %s\n", f.StateDir, f.NATS, f.Stream, f.Listen, public)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/daemon"
+)
+
+func runCommand() *cobra.Command {
+	var table strings.Builder
+	if err := config.Usage(&table); err != nil {
+		panic(err) // a strings.Builder takes everything
+	}
+	return &cobra.Command{
+		Use:   "run",
+		Short: "The daemon",
+		Long: "Runs until it gets SIGINT or SIGTERM. What to watch is one YAML file; the process is configured by the environment:\n\n" +
+			table.String(),
+		Example: "  TRIGGERD_CONFIG=./triggerd.yaml TRIGGERD_STATE_DIR=./state triggerd run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, file, err := loadConfiguration()
+			if err != nil {
+				return usage(err)
+			}
+			log := logger(set, cmd.ErrOrStderr())
+			for _, w := range file.Warnings {
+				log.Warn().Str("warning", w).Msg("configuration")
+			}
+			d, err := daemon.New(daemon.Options{Settings: set, File: file, Log: log, Version: version().Version})
+			if err != nil {
+				return err
+			}
+			return d.Run(cmd.Context())
+		},
+	}
+}
+
+// loadConfiguration reads the environment and the watch file and reports the mistakes of both.
+func loadConfiguration() (config.Settings, *config.File, error) {
+	set, err := config.LoadSettings()
+	file, ferr := config.Load(set.Config)
+	if err = errors.Join(err, ferr); err != nil {
+		return set, file, err
+	}
+	return set, file, config.Check(set, file)
+}
+
+func logger(set config.Settings, w io.Writer) zerolog.Logger {
+	if set.LogFormat == "console" || set.LogFormat == "auto" && isTerminal(w) {
+		w = zerolog.ConsoleWriter{Out: w, NoColor: !colours(w), TimeFormat: "15:04:05.000"}
+	}
+	level, err := zerolog.ParseLevel(set.LogLevel)
+	if err != nil {
+		level = zerolog.InfoLevel // LoadSettings has refused it
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
+
+// indent puts spaces before every line.
+func indent(s, by string) string {
+	return by + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n"+by)
+}

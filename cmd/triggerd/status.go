@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/status"
+)
+
+// watchEvery is how often `status --watch` looks again.
+const watchEvery = 2 * time.Second
+
+func statusCommand() *cobra.Command {
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Connections, subscriptions, feeds with freshness, inbox and outbox of the running daemon",
+		Long:  "Asks the daemon at TRIGGERD_ADMIN_LISTEN. The exit code is 3 when it answers and is unhealthy.",
+		Example: "  triggerd status\n  triggerd status --watch\n" +
+			"  triggerd status --json | jq '.feeds[] | {mailbox, folder, round_at}'",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, err := config.LoadSettings()
+			if err != nil {
+				return usage(err)
+			}
+			client, out := status.NewClient(set.AdminListen), cmd.OutOrStdout()
+			for {
+				rep, err := client.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				switch {
+				case asJSON:
+					err = printJSON(out, rep)
+				default:
+					if watch && isTerminal(out) {
+						fmt.Fprint(out, "\x1b[H\x1b[2J")
+					}
+					err = rep.Render(out, colours(out))
+				}
+				if err != nil {
+					return err
+				}
+				if !watch {
+					if !rep.Healthy {
+						return &exitError{exitUnhealthy, nil}
+					}
+					return nil
+				}
+				select {
+				case <-cmd.Context().Done():
+					return nil
+				case <-time.After(watchEvery):
+				}
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "look again every 2 seconds")
+	return cmd
+}
+
+func resyncCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "resync WATCH",
+		Short:   "Compares every folder of a watch with the mailbox now, and publishes the difference",
+		Example: "  triggerd resync sales",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := config.LoadSettings()
+			if err != nil {
+				return usage(err)
+			}
+			client := status.NewClient(set.AdminListen)
+			n, err := client.Resync(cmd.Context(), args[0])
+			if err != nil {
+				return withKnownWatches(cmd, client, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d feeds of %s are being compared; see `triggerd status`\n", n, args[0])
+			return nil
+		},
+	}
+}
+
+// withKnownWatches adds what there is to a complaint about what there is not.
+func withKnownWatches(cmd *cobra.Command, client *status.Client, err error) error {
+	rep, serr := client.Status(cmd.Context())
+	if serr != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	var names []string
+	for i := range rep.Feeds {
+		for _, w := range rep.Feeds[i].Watches {
+			if !seen[w] {
+				seen[w] = true
+				names = append(names, w)
+			}
+		}
+	}
+	return fmt.Errorf("%w; there are: %s", err, strings.Join(names, ", "))
+}
