@@ -109,7 +109,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		if d.dir, err = os.MkdirTemp("", "triggerd-demo-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(d.dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
 	}
 	graph, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -125,10 +125,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return errors.Join(err, graph.Close())
 	}
 	d.greet()
-	if err := serveEmulator(ctx, graph, d.emu, d.play); err != nil {
-		return err
-	}
-	return nil
+	return serveEmulator(ctx, graph, d.emu, d.play)
 }
 
 // makeDaemon configures the daemon as an operator would, with shorter times.

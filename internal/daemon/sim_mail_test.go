@@ -345,10 +345,7 @@ func TestReferencesAreToldWithoutReading(t *testing.T) {
 
 // edit makes one random change.
 func (s *sim) edit(r *rand.Rand) {
-	var watched []emulator.MessageInfo
-	for _, m := range s.emu.Messages(sales) {
-		watched = append(watched, m)
-	}
+	watched := s.emu.Messages(sales)
 	pick := func() (emulator.MessageInfo, bool) {
 		if len(watched) == 0 {
 			return emulator.MessageInfo{}, false

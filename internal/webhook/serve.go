@@ -64,7 +64,9 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, conf *tls.Confi
 	if err := srv.Shutdown(stop); err != nil {
 		srv.Close() // somebody does not stop sending; their request was not answered, so that nothing is lost
 	}
-	_ = <-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("public listener: %w", err)
+	}
 	return nil
 }
 
