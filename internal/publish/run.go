@@ -251,10 +251,13 @@ func (r *runner) nap(now time.Time) time.Duration {
 
 // check opens the stream, compares it with what is held, and takes back the acks of what it lost. It runs with nothing
 // in flight and every ack written.
-func (r *runner) check(ctx context.Context, gen uint64) {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.PublishTimeout)
+func (r *runner) check(parent context.Context, gen uint64) {
+	ctx, cancel := context.WithTimeout(parent, r.opts.PublishTimeout)
 	defer cancel()
 	if err := r.checkStream(ctx); err != nil {
+		if parent.Err() != nil {
+			return // stopping: that says nothing about the stream
+		}
 		r.checks++
 		wait := backoff(r.checks, checkBase, checkMax, rand.Float64())
 		if r.takeRefusal() != nil {
