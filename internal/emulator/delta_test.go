@@ -414,13 +414,12 @@ func BenchmarkDelta(b *testing.B) {
 	u := s.users[0]
 	f := u.wellKnown["inbox"]
 	for b.Loop() {
-		q := &request{user: u, prefer: preferences{immutable: true, pageSize: 1000}}
 		r := round{User: u.id, Folder: f.id, Full: true, Start: len(f.log), Select: propertyNamed["subject"] | propertyNamed["isread"] | propertyNamed["from"]}
 		items := 0
 		for end := false; !end; {
 			var page []told
-			page, end = s.walk(f, &r, q.prefer.pageSize)
-			buf := []byte(nil)
+			page, end = s.walk(f, &r, 1000)
+			buf := make([]byte, 0, 1<<20)
 			for _, it := range page {
 				buf = appendMessage(buf, it.m, it.set, true, true, "")
 			}

@@ -138,17 +138,9 @@ func (s *Server) Update(user, id string, p Patch) error {
 	if err != nil {
 		return err
 	}
-	var importance, flag uint8
-	ok := true
-	if p.Importance != nil {
-		if importance, ok = indexOf(importances, *p.Importance); !ok {
-			return fmt.Errorf("importance %q is not one of %v", *p.Importance, importances)
-		}
-	}
-	if p.Flag != nil {
-		if flag, ok = indexOf(flags, *p.Flag); !ok {
-			return fmt.Errorf("flag %q is not one of %v", *p.Flag, flags)
-		}
+	importance, flag, err := p.levels()
+	if err != nil {
+		return err
 	}
 	s.touch(m)
 	m.place = m.folder.append(m, present)
@@ -185,6 +177,22 @@ func (s *Server) Update(user, id string, p Patch) error {
 	}
 	s.happened(m, updated, nil)
 	return nil
+}
+
+// levels reads importance and flag; absent ones are the first.
+func (p Patch) levels() (importance, flag uint8, err error) {
+	var ok bool
+	if p.Importance != nil {
+		if importance, ok = indexOf(importances, *p.Importance); !ok {
+			return 0, 0, fmt.Errorf("importance %q is not one of %v", *p.Importance, importances)
+		}
+	}
+	if p.Flag != nil {
+		if flag, ok = indexOf(flags, *p.Flag); !ok {
+			return 0, 0, fmt.Errorf("flag %q is not one of %v", *p.Flag, flags)
+		}
+	}
+	return importance, flag, nil
 }
 
 // mark notes that a facet changed with the message's last entry.

@@ -107,6 +107,12 @@ var (
 	errTooBig  = errors.New("larger than 150 MiB")
 )
 
+// lenient makes the best of what mail there is.
+var lenient = enmime.NewParser(
+	enmime.DisableTextConversion(true), enmime.SkipMalformedParts(true),
+	enmime.MultipartWOBoundaryAsSinglePart(true), enmime.StripMediaTypeInvalidCharacters(true),
+)
+
 // parseMIME reads a mail as well as it can be read.
 func parseMIME(r io.Reader) (m Mail, err error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxMail+1))
@@ -123,7 +129,7 @@ func parseMIME(r io.Reader) (m Mail, err error) {
 			err = fmt.Errorf("%w: the parser gave up: %v", errNotMIME, v)
 		}
 	}()
-	env, err := enmime.NewParser(enmime.DisableTextConversion(true)).ReadEnvelope(bytes.NewReader(raw))
+	env, err := lenient.ReadEnvelope(bytes.NewReader(raw))
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", errNotMIME, err)
 	}

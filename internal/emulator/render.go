@@ -63,9 +63,8 @@ var properties = []property{
 
 var (
 	allProperties propertySet
-	propertyNamed = map[string]propertySet{}                         // lower case → bit
-	facetMask     [numFacets]propertySet                             // what changes with a facet
-	keyNames      = map[string]bool{"id": true, "@odata.etag": true} // always told
+	propertyNamed = map[string]propertySet{} // lower case → bit
+	facetMask     [numFacets]propertySet     // what changes with a facet
 	facetNames    = [numFacets][]string{facetRead: {"isRead"}, facetFlag: {"flag"}, facetCategories: {"categories"},
 		facetSubject: {"subject"}, facetImportance: {"importance"}, facetBody: {"body", "bodyPreview", "uniqueBody"}}
 )
