@@ -6,6 +6,11 @@
 // application permission Mail.Read. Everything is in memory and all time is package time's, so that it also runs in a
 // testing/synctest bubble, reached through HandlerTransport.
 //
+// What the contract forbids is refused with the contract's error where there is one, and always noted as a violation.
+// Not emulated: calendars, contacts, delegated sign-in, rich notifications, $filter inside a subscription's resource,
+// $batch, writing mail through Graph, and the slow and drop states of an endpoint that answers late (W-25, W-26). The
+// ledger and the folders' logs only grow.
+//
 // # Control API
 //
 // People who write workflows against the emulator change its world over HTTP, with JSON and without authentication:
