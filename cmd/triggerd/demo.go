@@ -211,18 +211,16 @@ func (d *demo) play(ctx context.Context) error {
 		}
 		return d.script(bctx)
 	})
-	var err error
 	select {
 	case <-ctx.Done():
 	case <-gctx.Done(): // the daemon failed
 	}
 	stop()
-	err = errors.Join(err, beside.Wait())
-	verdict := d.verdict()
+	err := beside.Wait()
 	stopPrinter()
-	err = errors.Join(err, <-printed)
+	err = errors.Join(err, <-printed, d.verdict())
 	stopDaemon()
-	return errors.Join(err, g.Wait(), verdict)
+	return errors.Join(err, g.Wait())
 }
 
 // print shows events as they are published.

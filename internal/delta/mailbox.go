@@ -109,7 +109,7 @@ func (mb *mailbox) refreshEvery() time.Duration {
 			}
 		}
 	}
-	return mb.room.opts.TrueUp
+	return max(mb.room.opts.TrueUp, mb.room.opts.Sweep)
 }
 
 // refreshSoon is for a look at an item in a folder that is not known: at most once a minute.
