@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"io"
+	"os"
+	"runtime"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -29,6 +31,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
+			spareProcessor()
 			log := logger(set, cmd.ErrOrStderr())
 			for _, w := range file.Warnings {
 				log.Warn().Str("warning", w).Msg("configuration")
@@ -39,6 +42,14 @@ func runCommand() *cobra.Command {
 			}
 			return d.Run(cmd.Context())
 		},
+	}
+}
+
+// spareProcessor gives the scheduler one processor more than the machine has: the committer keeps one while it waits in
+// fdatasync, and the handlers of notifications wait for the committer (docs/operations.md has the figures).
+func spareProcessor() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 }
 

@@ -3,6 +3,8 @@ package delta
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -28,6 +30,13 @@ const singleReads = 3
 // observe turns the items of a page into looks, reading by itself what the page does not tell: items removed from the
 // folder (moved or deleted? D-10, D-30) and partial ones that were never seen whole (D-7).
 func (r *round) observe(ctx context.Context, items []graph.Item) ([]lookAt, error) {
+	merged := make([]lookAt, len(items))
+	spreadOver(len(items), func(i int) {
+		if it := &items[i]; !it.Removed {
+			merged[i] = lookAt{id: it.ID, raw: it.Raw, seen: &event.Observed{}}
+			merged[i].bad = merged[i].seen.Merge(it.Raw)
+		}
+	})
 	looks := make([]lookAt, 0, len(items))
 	var read []string
 	for i := range items {
@@ -42,8 +51,8 @@ func (r *round) observe(ctx context.Context, items []graph.Item) ([]lookAt, erro
 		if r.full {
 			r.seen[digest(it.ID)] = struct{}{}
 		}
-		l := lookAt{id: it.ID, raw: it.Raw, seen: &event.Observed{}}
-		if l.bad = l.seen.Merge(it.Raw); l.bad == nil && !l.seen.Complete() {
+		l := merged[i]
+		if l.bad == nil && !l.seen.Complete() {
 			l.seen = nil // partial: laid over what is known when it is applied
 			known, err := r.known(it.ID)
 			if err != nil {
@@ -171,10 +180,8 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 	}
 	out := applied{refs: map[string]store.Reference{}}
 	now := time.Now().UTC()
-	for i := range looks {
-		if err := r.look(&looks[i], states, &out, now); err != nil {
-			return err
-		}
+	if err := r.nameAll(looks, states, &out, now); err != nil {
+		return err
 	}
 	var v verdict
 	if fin != nil {
@@ -302,8 +309,61 @@ func (r *round) load(looks []lookAt, fin *finish) (known, error) {
 	return k, err
 }
 
-// look names the events of one look and notes the new state.
-func (r *round) look(l *lookAt, k known, out *applied, now time.Time) error {
+// named is what one look leads to.
+type named struct {
+	item   *store.Item // the new state; nil when nothing changed
+	enc    store.EncodedItem
+	events []store.EncodedEvent
+	ref    *store.Reference
+	parked *store.Quarantine
+	err    error
+}
+
+// nameAll names the events of looks, on all processors where no item is looked at twice, and collects them in order.
+func (r *round) nameAll(looks []lookAt, k known, out *applied, now time.Time) error {
+	names := make([]named, len(looks))
+	distinct := make(map[string]struct{}, len(looks))
+	for i := range looks {
+		distinct[looks[i].id] = struct{}{}
+	}
+	parallel := len(distinct) == len(looks)
+	if parallel {
+		spreadOver(len(looks), func(i int) { names[i] = r.look(&looks[i], k, now) })
+	}
+	for i := range looks {
+		if !parallel { // D-5: the same item several times, each judged by the state after the one before
+			names[i] = r.look(&looks[i], k, now)
+		}
+		if err := r.collect(&looks[i], &names[i], k, out, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spreadOver calls fn for 0 to n-1, on all processors when there is enough to do.
+func spreadOver(n int, fn func(i int)) {
+	const chunk = 64
+	workers := min(runtime.GOMAXPROCS(0), n/chunk)
+	if workers < 2 {
+		for i := range n {
+			fn(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := n * w / workers; i < n*(w+1)/workers; i++ {
+				fn(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// look names the events of one look. It changes nothing that other looks see.
+func (r *round) look(l *lookAt, k known, now time.Time) (n named) {
 	old := k.items[l.id]
 	if l.bad == nil && string(l.raw) == string(errCorrupt) {
 		l.bad = graph.ErrCorrupt
@@ -311,63 +371,74 @@ func (r *round) look(l *lookAt, k known, out *applied, now time.Time) error {
 	level := r.content
 	if l.bad == nil && l.raw != nil && l.seen == nil { // partial (D-7)
 		if old == nil {
-			return nil // known a moment ago, forgotten since; the next round brings it whole
+			return n // known a moment ago, forgotten since; the next round brings it whole
 		}
 		merged := old.Observed
 		l.bad, l.seen, level = merged.Merge(l.raw), &merged, old.Level
 	}
 	if l.bad != nil {
 		r.f.log.Error().Err(l.bad).Str("item", l.id).Msg("item cannot be processed; parked in quarantine")
-		out.parked = append(out.parked, store.Quarantine{Feed: r.f.num, Item: l.id, Reason: l.bad.Error(), At: now, Raw: small(l.raw)})
-		r.pending.note(l.id, store.Quarantined)
-		return nil
+		n.parked = &store.Quarantine{Feed: r.f.num, Item: l.id, Reason: l.bad.Error(), At: now, Raw: small(l.raw)}
+		return n
 	}
-	if l.seen != nil {
-		if _, ok := r.naming.Folders[l.seen.FolderID]; !ok {
-			r.f.mb.refreshSoon()
-		}
-	}
-	baseline := r.rec.BaselinedAt.IsZero()
 	look := changes.Look{
-		ID: l.id, Old: old, New: l.seen, Level: level, At: now, Via: r.via(l.id), Baseline: baseline,
+		ID: l.id, Old: old, New: l.seen, Level: level, At: now, Via: r.via(l.id), Baseline: r.rec.BaselinedAt.IsZero(),
 		Fresh: r.fresh, NewSince: r.rec.RoundAt.Add(-changes.Slack),
 	}
-	if baseline && old != nil && l.seen != nil && old.FolderID == l.seen.FolderID && old.SeenAt.Before(r.rec.CreatedAt) {
+	if look.Baseline && old != nil && l.seen != nil && old.FolderID == l.seen.FolderID && old.SeenAt.Before(r.rec.CreatedAt) {
 		look.Old = nil // remembered from a watch that ended: nobody was promised what happened since
 	}
 	res := r.naming.Name(look, r.watches, func(watch string, err error) {
 		r.f.log.Error().Err(err).Str("watch", watch).Msg("filter cannot be evaluated; the event is published")
 	})
 	if !res.Changed && look.Old == old || l.seen == nil && old == nil {
-		return nil
+		return n
 	}
 	if r.f.refs {
-		res.Events = append(res.Events, r.reference(l, old, k, out, look)...)
+		var told []*event.Event
+		n.ref, told = r.reference(l, old, k, look)
+		res.Events = append(res.Events, told...)
 	}
-	enc, err := store.EncodeItem(l.id, &res.Item)
-	if err != nil {
-		return err
-	}
-	k.items[l.id] = &res.Item
-	out.items = append(out.items, enc)
+	n.item = &res.Item
+	n.enc, n.err = store.EncodeItem(l.id, &res.Item)
 	for _, e := range res.Events {
 		enc, err := store.EncodeEvent(e)
-		if err != nil {
-			return err
-		}
-		out.events = append(out.events, enc)
+		n.events, n.err = append(n.events, enc), errors.Join(n.err, err)
 	}
-	r.account(l, old, res, now)
+	return n
+}
+
+// collect notes what a look led to, for the commit and in the books.
+func (r *round) collect(l *lookAt, n *named, k known, out *applied, now time.Time) error {
+	if n.parked != nil {
+		out.parked = append(out.parked, *n.parked)
+		r.pending.note(l.id, store.Quarantined)
+	}
+	if n.err != nil || n.item == nil {
+		return n.err
+	}
+	if l.seen != nil {
+		if _, ok := r.naming.Folders[l.seen.FolderID]; !ok {
+			r.f.mb.refreshSoon()
+		}
+	}
+	k.items[l.id] = n.item
+	out.items = append(out.items, n.enc)
+	out.events = append(out.events, n.events...)
+	if n.ref != nil {
+		k.refs[l.id], out.refs[l.id] = *n.ref, *n.ref
+	}
+	r.account(l, len(n.events), now)
 	return nil
 }
 
 // reference tells watches with content "reference" what delta saw and no notification told.
-func (r *round) reference(l *lookAt, old *store.Item, k known, out *applied, look changes.Look) []*event.Event {
+func (r *round) reference(l *lookAt, old *store.Item, k known, look changes.Look) (*store.Reference, []*event.Event) {
 	s := changes.Sighting{ID: l.id, Folder: r.f.folder, At: look.At, Via: look.Via, Silent: look.Baseline}
 	switch {
 	case l.seen == nil || l.seen.FolderID != r.f.folder:
 		if old == nil || old.FolderID != r.f.folder {
-			return nil
+			return nil, nil
 		}
 		s.Name, s.ChangeKey = event.Deleted, old.ChangeKey
 	case old == nil || old.FolderID != r.f.folder:
@@ -379,22 +450,21 @@ func (r *round) reference(l *lookAt, old *store.Item, k known, out *applied, loo
 		s.Name, s.ChangeKey = event.Updated, l.seen.ChangeKey
 	}
 	next, fresh, events := r.naming.Refer(k.refs[l.id], s, r.watches)
-	if fresh {
-		k.refs[l.id], out.refs[l.id] = next, next
+	if !fresh {
+		return nil, nil
 	}
-	return events
+	return &next, events
 }
 
 // account keeps the books of a look that changed something: for the notifications that announced it, and for push
 // when none did.
-func (r *round) account(l *lookAt, old *store.Item, res changes.Result, now time.Time) {
-	switch {
-	case len(res.Events) > 0:
+func (r *round) account(l *lookAt, events int, now time.Time) {
+	if events > 0 {
 		r.pending.note(l.id, store.Published)
-	default:
+	} else {
 		r.pending.note(l.id, store.Filtered)
 	}
-	if r.full || len(res.Events) == 0 || r.f.pushSince.IsZero() || r.pending.byItem[l.id] != nil || l.seen == nil {
+	if r.full || events == 0 || r.f.pushSince.IsZero() || r.pending.byItem[l.id] != nil || l.seen == nil {
 		return
 	}
 	at := event.ParseTime(l.seen.LastModified)

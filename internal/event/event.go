@@ -70,7 +70,7 @@ type Event struct {
 	Epoch        string         `json:"epoch,omitzero"`    // set by the store
 	RecordedTime time.Time      `json:"recordedtime"`
 	ReplayOf     string         `json:"replayof,omitzero"`
-	Data         jsontext.Value `json:"data"`
+	Data         jsontext.Value `json:"data,omitzero"`
 }
 
 // Type is the CloudEvents type, for example "io.triggerd.mail.received.v1".

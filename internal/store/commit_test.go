@@ -85,7 +85,7 @@ func TestARefusedOperationLeavesNothingAndHarmsNobody(t *testing.T) {
 			tx.Count("bad", 1)
 			for _, err := range []error{
 				tx.PutFeed(&Feed{FolderID: "bad"}),
-				tx.AppendEvent(&event.Event{ID: "bad", Watch: "w", Mailbox: "m"}),
+				tx.AppendEvent(&event.Event{ID: "bad", Watch: "w", Mailbox: "m", Data: []byte("{}")}),
 				tx.PutSubscription(&Subscription{ID: "bad"}),
 			} {
 				if err != nil {

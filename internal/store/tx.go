@@ -290,12 +290,16 @@ type EncodedEvent struct {
 // EncodeEvent prepares an event for Append. What e says of sequence and epoch is left out: the store gives those.
 func EncodeEvent(e *event.Event) (EncodedEvent, error) {
 	bare := *e
-	bare.Sequence, bare.Epoch = 0, ""
+	bare.Sequence, bare.Epoch, bare.Data = 0, "", nil
 	b, err := json.Marshal(&bare)
 	if err != nil {
 		return EncodedEvent{}, err
 	}
-	return EncodedEvent{e.PartitionKey(), "events_" + e.Area + "_" + e.Name, b[:len(b)-1]}, nil
+	if len(e.Data) == 0 {
+		return EncodedEvent{}, fmt.Errorf("event %s has no data", e.ID)
+	}
+	b = append(append(b[:len(b)-1], `,"data":`...), e.Data...) // made by our own encoder: not read again
+	return EncodedEvent{e.PartitionKey(), "events_" + e.Area + "_" + e.Name, b}, nil
 }
 
 // AppendEvent is EncodeEvent and Append in one. What it sets in e is final only once the transaction is committed.
