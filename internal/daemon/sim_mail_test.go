@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/emulator"
 	"github.com/triggerd/triggerd/internal/event"
@@ -436,5 +438,61 @@ func trouble(r *rand.Rand) func(op string, _ *http.Request) *emulator.Fault {
 			return nil
 		}
 		return ptr(kinds[r.IntN(len(kinds))])
+	}
+}
+
+// written collects what is logged, from many goroutines.
+type written struct {
+	mu sync.Mutex
+	strings.Builder
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Builder.Write(p)
+}
+
+// TestLogsAreDiscreet runs a day with everything logged, trouble included, and looks for what must not be there.
+func TestLogsAreDiscreet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logs written
+		s := startSim(t, func(s *sim, o *emulator.Options) {
+			s.log = zerolog.New(&logs).Level(zerolog.DebugLevel)
+			o.ClientSecret = "canary-secret"
+			r := rand.New(rand.NewPCG(1, 1))
+			s.faults = func(f *emulator.Faults) { f.Fail = trouble(r) }
+		})
+		s.wait(settle)
+		for range 20 {
+			_, err := s.emu.Deliver(sales, emulator.Mail{
+				Subject: "canary-subject", Body: "canary-body", From: emulator.Address{Name: "canary-name", Address: "canary@example.com"},
+			})
+			s.must(err)
+			s.wait(time.Hour)
+		}
+		for _, sub := range s.emu.Subscriptions() {
+			s.emu.RemoveSubscription(sub.ID, true)
+		}
+		must(t, s.emu.SetAccess(sales, emulator.Denied))
+		s.wait(time.Hour)
+		s.restart()
+		s.wait(time.Hour)
+		text := logs.String()
+		if !strings.Contains(text, "delta round interrupted") || !strings.Contains(text, "subscription created") {
+			t.Fatal("the log does not show what happened")
+		}
+		for _, canary := range []string{"canary", "contoso.com", "sales@", "clientState", "Bearer", "deltatoken", "skiptoken"} {
+			if i := strings.Index(text, canary); i >= 0 {
+				t.Errorf("the log says %q: …%s…", canary, text[max(0, i-200):min(len(text), i+60)])
+			}
+		}
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

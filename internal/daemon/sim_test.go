@@ -30,6 +30,7 @@ type sim struct {
 	emu  *emulator.Server
 	yaml string
 	set  config.Settings
+	log  zerolog.Logger
 
 	before func()                 // runs before triggerd starts
 	faults func(*emulator.Faults) // in force from the beginning
@@ -62,7 +63,7 @@ watches:
 // startSim starts the emulator with one mailbox, and triggerd. Call it in a bubble.
 func startSim(t *testing.T, edit ...func(*sim, *emulator.Options)) *sim {
 	t.Helper()
-	s := &sim{t: t, dir: t.TempDir(), seen: map[string]int{}, yaml: simYAML}
+	s := &sim{t: t, dir: t.TempDir(), seen: map[string]int{}, yaml: simYAML, log: zerolog.Nop()}
 	s.set = config.Settings{
 		StateDir: s.dir, PublicURL: "http://hook.test", Stream: "GRAPH", SubjectPrefix: "graph",
 		PollInterval: time.Minute, SweepInterval: 15 * time.Minute, TrueUpInterval: 24 * time.Hour,
@@ -114,11 +115,12 @@ func (s *sim) start() {
 		s.t.Fatal(err)
 	}
 	d := &Daemon{
-		opts: Options{Settings: s.set, File: file, Transport: emulator.HandlerTransport(map[string]http.Handler{
+		opts: Options{Settings: s.set, File: file, Log: s.log, Transport: emulator.HandlerTransport(map[string]http.Handler{
 			"graph.test": s.emu, "hook.test": http.HandlerFunc(s.serveHook),
 		})},
-		log: zerolog.New(zerolog.NewTestWriter(s.t)).Level(zerolog.Disabled), ready: make(chan struct{}),
+		ready: make(chan struct{}),
 	}
+	d.log = d.opts.Log
 	if d.store, err = store.Open(s.dir, store.Options{}); err != nil {
 		s.t.Fatal(err)
 	}

@@ -288,7 +288,7 @@ func (r *round) load(looks []lookAt, fin *finish) (known, error) {
 			if err := get(looks[i].id); err != nil {
 				return err
 			}
-			if r.f.refs {
+			if r.refs {
 				ref, err := tx.Reference(r.rec.Mailbox, looks[i].id)
 				if err != nil {
 					return err
@@ -394,7 +394,7 @@ func (r *round) look(l *lookAt, k known, now time.Time) (n named) {
 	if !res.Changed && look.Old == old || l.seen == nil && old == nil {
 		return n
 	}
-	if r.f.refs {
+	if r.refs {
 		var told []*event.Event
 		n.ref, told = r.reference(l, old, k, look)
 		res.Events = append(res.Events, told...)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -41,22 +43,26 @@ type feed struct {
 	pageSize  int       // 0: the default
 	pushSince time.Time // since when push is believed to work
 
-	mu       sync.Mutex
+	wanted atomic.Pointer[wanted] // what watches want; replaced as a whole
+
+	mu    sync.Mutex
+	asked string // reason of a round asked for
+	full  bool   // an enumeration was asked for
+	shown FeedStatus
+}
+
+// wanted is what the watches over a feed want of it. It is never changed.
+type wanted struct {
 	watches  []changes.Watch
 	content  event.Content // what rounds must read
 	push     bool          // some watch wants a subscription
 	refs     bool          // some watch has content "reference"
 	onlyRefs bool
-	asked    string // reason of a round asked for
-	full     bool   // an enumeration was asked for
-	shown    FeedStatus
 }
 
-// configure takes over what the watches want. Called with Room.mu held.
+// configure takes over what the watches want.
 func (f *feed) configure(rec store.Feed, watches []resolved) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.watches, f.content, f.push, f.refs, f.onlyRefs = nil, event.ContentReference, false, false, true
+	next := &wanted{onlyRefs: true}
 	for _, w := range watches {
 		since := rec.Watches[w.Name]
 		cw := changes.Watch{
@@ -69,23 +75,17 @@ func (f *feed) configure(rec store.Feed, watches []resolved) {
 		for _, name := range w.Events {
 			cw.Events[name] = true
 		}
-		f.watches = append(f.watches, cw)
-		f.content = max(f.content, w.Content, w.Reads)
-		f.push = f.push || w.Push
-		f.refs = f.refs || w.Content == event.ContentReference
-		f.onlyRefs = f.onlyRefs && w.Content == event.ContentReference
+		next.watches = append(next.watches, cw)
+		next.content = max(next.content, w.Content, w.Reads)
+		next.push = next.push || w.Push
+		next.refs = next.refs || w.Content == event.ContentReference
+		next.onlyRefs = next.onlyRefs && w.Content == event.ContentReference
 	}
+	f.wanted.Store(next)
 }
 
 func (f *feed) follows(watch string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range f.watches {
-		if f.watches[i].Name == watch {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.wanted.Load().watches, func(w changes.Watch) bool { return w.Name == watch })
 }
 
 // ask records why the next round is made, and whether it must enumerate.
@@ -145,7 +145,7 @@ func (f *feed) run(ctx context.Context) time.Time {
 func (f *feed) idle(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.onlyRefs && f.asked == "" && now.Before(f.dueAt)
+	return f.wanted.Load().onlyRefs && f.asked == "" && now.Before(f.dueAt)
 }
 
 // completed plans the next round.
@@ -165,7 +165,7 @@ func (f *feed) completed(now time.Time) time.Time {
 	}
 	if !r.open {
 		f.lagTries = 0
-		if f.mb.room.st.HasPending(f.num) && !f.onlyRefs { // accepted while the round ran
+		if f.mb.room.st.HasPending(f.num) && !f.wanted.Load().onlyRefs { // accepted while the round ran
 			return now.Add(wakeSpacing)
 		}
 		return f.dueAt
@@ -183,7 +183,7 @@ func (f *feed) completed(now time.Time) time.Time {
 func (f *feed) interval(rec store.Feed, now time.Time) time.Duration {
 	o := &f.mb.room.opts
 	ok, reason := false, "polling is what the watch asks for"
-	if f.push {
+	if f.wanted.Load().push {
 		ok, reason = o.PushOK(f.num)
 	}
 	if ok && rec.MissedAt.After(rec.PushAt) {

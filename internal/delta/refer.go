@@ -11,15 +11,13 @@ import (
 // refer publishes accepted notifications by reference, straight from what Graph told, nothing read. Where only such
 // watches follow the feed it also settles them; elsewhere the round that follows does.
 func (f *feed) refer(rec store.Feed, now time.Time) error {
-	if !f.refs || !f.mb.room.st.HasPending(f.num) {
+	w := f.wanted.Load()
+	if !w.refs || !f.mb.room.st.HasPending(f.num) {
 		return nil
 	}
-	f.mu.Lock()
-	watches, settle := f.watches, f.onlyRefs
-	f.mu.Unlock()
 	for {
-		n, err := f.referBatch(rec, watches, settle, now)
-		if err != nil || !settle || n < referBatch {
+		n, err := f.referBatch(rec, w.watches, w.onlyRefs, now)
+		if err != nil || !w.onlyRefs || n < referBatch {
 			return err
 		}
 	}

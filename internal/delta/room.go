@@ -278,7 +278,7 @@ func (r *Room) PushFeeds() []PushFeed {
 	defer r.mu.Unlock()
 	var out []PushFeed
 	for _, f := range r.feeds {
-		if f.push {
+		if f.wanted.Load().push {
 			out = append(out, PushFeed{f.num, f.mb.target.Connection, f.mb.target.Address, f.folder})
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +44,7 @@ type round struct {
 	list     bool // lists and filters instead of delta (C-12)
 	started  time.Time
 	naming   *changes.Mailbox
-	watches  []changes.Watch
-	content  event.Content
+	*wanted                  // as the round began
 	fresh    map[string]bool // watches that want what was there before
 	pending  *announcements
 	pageSize int
@@ -72,8 +70,8 @@ func (f *feed) begin(rec store.Feed, now time.Time) (*round, error) {
 	f.mu.Lock()
 	reason, full := f.asked, f.full
 	f.asked, f.full = "", false
-	watches, content := slices.Clone(f.watches), f.content
 	f.mu.Unlock()
+	w := f.wanted.Load()
 
 	trueUp := f.mb.room.opts.TrueUp
 	due := rec.TrueUpAt.Add(trueUp - trueUp/10 + spread(trueUp/10, f.mb.target.Address, f.folder))
@@ -82,7 +80,7 @@ func (f *feed) begin(rec store.Feed, now time.Time) (*round, error) {
 		reason, full = "baseline", true
 	case rec.Cursor == "" || strings.HasPrefix(rec.Cursor, listCursor) != f.mb.noDelta:
 		reason, full = "no cursor", true
-	case rec.Content < content:
+	case rec.Content < w.content:
 		reason, full = "more content", true
 	case len(rec.Starting) > 0:
 		reason, full = "start", true
@@ -91,7 +89,7 @@ func (f *feed) begin(rec store.Feed, now time.Time) (*round, error) {
 	}
 	r := &round{
 		f: f, rec: rec, reason: reason, full: full, list: f.mb.noDelta, started: now,
-		naming: f.mb.naming(), watches: watches, content: content, fresh: rec.Starting,
+		naming: f.mb.naming(), wanted: w, fresh: rec.Starting,
 		pageSize: f.pageSize, links: map[[16]byte]struct{}{}, fetched: map[string]jsontext.Value{},
 	}
 	if full {
@@ -101,7 +99,7 @@ func (f *feed) begin(rec store.Feed, now time.Time) (*round, error) {
 	}
 	if r.pageSize == 0 {
 		r.pageSize = f.mb.room.opts.PageSize
-		if content >= event.ContentBody {
+		if w.content >= event.ContentBody {
 			r.pageSize = min(r.pageSize, bodyPage)
 		}
 	}

@@ -94,8 +94,8 @@ func (f *feed) status() (FeedStatus, bool) {
 	if s.Folder = changes.Path(folders, f.folder); s.Folder == "" {
 		s.Folder = f.folder
 	}
-	for i := range f.watches {
-		s.Watches = append(s.Watches, f.watches[i].Name)
+	for _, w := range f.wanted.Load().watches {
+		s.Watches = append(s.Watches, w.Name)
 	}
 	slices.Sort(s.Watches)
 	s.RoundAt, s.BaselinedAt, s.TrueUpAt, s.PushAt, s.Missed = rec.RoundAt, rec.BaselinedAt, rec.TrueUpAt, rec.PushAt, rec.Missed

@@ -106,7 +106,7 @@ func (r *Report) books(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "Outbox\t%d waiting, %d held\n", r.Outbox.Entries, r.Outbox.Held)
-	fmt.Fprintf(w, "NATS\t%s, stream %s\n", r.NATS.URL, cmp.Or(first(r.NATS.Blocked, r.NATS.LastError), r.NATS.Stream, "not checked yet"))
+	fmt.Fprintf(w, "NATS\t%s, %s\n", r.NATS.URL, cmp.Or(first(r.NATS.Blocked, r.NATS.LastError), "stream "+cmp.Or(r.NATS.Stream, "not checked yet")))
 	var events []string
 	for _, name := range slices.Sorted(maps.Keys(r.Events)) {
 		events = append(events, fmt.Sprintf("%s %d", name, r.Events[name]))

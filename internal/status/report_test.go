@@ -1,0 +1,185 @@
+package status
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+var now = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+
+// good is a report without a fault.
+func good() Report {
+	return Report{
+		Version: "v1.0.0", StartedAt: now.Add(-26 * time.Hour), At: now,
+		Connections: []Connection{{Name: "contoso", Cloud: "global", State: "ok"}},
+		Public:      Public{URL: "https://hook.example.com", OK: true, CheckedAt: now},
+		Subscriptions: []Subscription{{
+			ID: "c6126aa3-0ed8-412f-a988-71e6cee627c4", Mailbox: "sales", Folder: "Inbox", CreatedAt: now.Add(-24 * time.Hour),
+			ExpiresAt: now.Add(5*24*time.Hour + 3*time.Hour), RenewAt: now.Add(2 * 24 * time.Hour), RenewedAt: now.Add(-5 * time.Minute),
+		}},
+		Feeds: []Feed{{
+			Feed: 1, Connection: "contoso", Mailbox: "sales", Folder: "Inbox", Watches: []string{"sales"}, RoundAt: now.Add(-3 * time.Minute),
+			BaselinedAt: now.Add(-20 * time.Hour), Interval: 15 * time.Minute, Push: true,
+		}},
+		Notifications: Notifications{Accepted: 12, Settled: map[string]uint64{"published": 9, "duplicate": 2}, Pending: 1},
+		Outbox:        Outbox{Entries: 1, Held: 8, OldestAt: now.Add(-time.Second)},
+		NATS:          NATS{Connected: true, URL: "nats://127.0.0.1:4222", Stream: "ok"},
+		Events:        map[string]uint64{"mail.received": 9},
+	}
+}
+
+func TestJudge(t *testing.T) {
+	tests := []struct {
+		name string
+		edit func(*Report)
+		want string // in the problem; empty: healthy
+	}{
+		{"all is well", func(*Report) {}, ""},
+		{"sign-in fails", func(r *Report) { r.Connections[0].Error = "sign-in: status 401 invalid_client" }, "connection contoso: sign-in"},
+		{"the public URL does not answer", func(r *Report) { r.Public.OK, r.Public.Reason = false, "502" }, "public URL https://hook.example.com: 502"},
+		{"no public URL is no fault", func(r *Report) { r.Public = Public{} }, ""},
+		{"just started", func(r *Report) { r.StartedAt = now.Add(-time.Second); r.Public.OK = false; r.NATS = NATS{} }, ""},
+		{"a folder is not found", func(r *Report) { r.Mailboxes = []Mailbox{{"contoso", "sales", "no such folder: \"x\""}} }, "mailbox sales: no such folder"},
+		{"a subscription lapsed", func(r *Report) { r.Subscriptions[0].ExpiresAt = now.Add(-time.Hour) }, "subscription of sales Inbox expires 1h 0m ago"},
+		{"one failed renewal is no fault yet", func(r *Report) { r.Subscriptions[0].Failures = 1 }, ""},
+		{"renewals fail and time runs out", func(r *Report) {
+			r.Subscriptions[0].Failures, r.Subscriptions[0].LastError = 5, "403"
+			r.Subscriptions[0].RenewAt, r.Subscriptions[0].ExpiresAt = now.Add(-48*time.Hour), now.Add(time.Hour)
+		}, "subscription of sales Inbox expires in 1h 0m: 403"},
+		{"a feed is stale", func(r *Report) { r.Feeds[0].RoundAt = now.Add(-time.Hour) }, "feed sales Inbox is stale: last complete 1h 0m ago"},
+		{"a feed fails", func(r *Report) { r.Feeds[0].Error, r.Feeds[0].Tries = "403", 3 }, "feed sales Inbox: 403 (attempt 3)"},
+		{"a first reading takes its time", func(r *Report) { r.Feeds[0].BaselinedAt, r.Feeds[0].RoundAt = time.Time{}, time.Time{} }, ""},
+		{"NATS is away", func(r *Report) { r.NATS.Connected, r.NATS.LastError = false, "connection refused" }, "NATS nats://127.0.0.1:4222: connection refused"},
+		{"the stream is wrong", func(r *Report) { r.NATS.Stream = "stream GRAPH keeps messages in memory" }, "keeps messages in memory"},
+		{"the outbox ages", func(r *Report) { r.Outbox.OldestAt = now.Add(-time.Hour) }, "1 events wait, the oldest for 1h 0m"},
+		{"something is parked", func(r *Report) { r.Quarantine = 2 }, "2 items could not be processed"},
+		{"the law is broken", func(r *Report) { r.Notifications.Accepted++ }, "do not add up: 13 accepted, 11 settled, 1 pending"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := good()
+			tt.edit(&r)
+			r.Judge()
+			switch {
+			case tt.want == "":
+				if !r.Healthy || len(r.Problems) != 0 || r.Line() != "healthy" {
+					t.Errorf("problems = %v", r.Problems)
+				}
+			case r.Healthy || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].What, tt.want) || r.Problems[0].Remedy == "":
+				t.Errorf("problems = %+v, want %q with a remedy", r.Problems, tt.want)
+			case !strings.Contains(r.Line(), "unhealthy: "):
+				t.Errorf("line = %q", r.Line())
+			}
+		})
+	}
+}
+
+func TestRender(t *testing.T) {
+	sick := good()
+	sick.NATS.Connected, sick.NATS.LastError = false, "connection refused"
+	sick.Feeds = append(sick.Feeds, Feed{Mailbox: "support", Folder: "Inbox", Watches: []string{"a", "b"}, Items: 4000, Pages: 4, PushReason: "no subscription: 403"})
+	for name, r := range map[string]Report{"healthy": good(), "sick": sick} {
+		r.Judge()
+		var out bytes.Buffer
+		if err := r.Render(&out, false); err != nil {
+			t.Fatal(err)
+		}
+		path := "testdata/" + name + ".txt"
+		if *update {
+			if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil || out.String() != string(want) {
+			t.Errorf("%s:\n%s\nwant:\n%s %v", name, out.String(), want, err)
+		}
+	}
+}
+
+type source struct {
+	report Report
+	watch  string
+}
+
+func (s *source) Report() Report { s.report.Judge(); return s.report }
+func (s *source) Resync(watch string) (int, error) {
+	if s.watch = watch; watch != "sales" {
+		return 0, errors.New("no watch is called that")
+	}
+	return 3, nil
+}
+
+func TestListenerAndClient(t *testing.T) {
+	src := &source{report: good()}
+	srv := httptest.NewServer(Handler(src))
+	defer srv.Close()
+	c := NewClient(strings.TrimPrefix(srv.URL, "http://"))
+	if r, err := c.Status(t.Context()); err != nil || !r.Healthy || len(r.Feeds) != 1 {
+		t.Errorf("status: %+v, %v", r, err)
+	}
+	if n, err := c.Resync(t.Context(), "sales"); n != 3 || err != nil {
+		t.Errorf("resync: %d, %v", n, err)
+	}
+	if _, err := c.Resync(t.Context(), "x"); err == nil || err.Error() != "no watch is called that" {
+		t.Errorf("resync of nothing: %v", err)
+	}
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/nothing": 404, "/api/v1/resync": 405} {
+		if got := get(t, srv.URL+path, nil); got != want {
+			t.Errorf("%s answers %d, want %d", path, got, want)
+		}
+	}
+	src.report.Quarantine = 1
+	if got := get(t, srv.URL+"/readyz", nil); got != http.StatusServiceUnavailable {
+		t.Errorf("an unhealthy daemon is ready: %d", got)
+	}
+	if got := get(t, srv.URL+"/api/v1/status", func(r *http.Request) { r.Host = "evil.example" }); got != http.StatusForbidden {
+		t.Errorf("a rebound name is answered: %d", got)
+	}
+	if got := get(t, srv.URL+"/api/v1/resync?watch=sales", func(r *http.Request) { r.Method = http.MethodPost; r.Header.Set("Origin", "https://evil.example") }); got != http.StatusForbidden {
+		t.Errorf("a web page is answered: %d", got)
+	}
+}
+
+func get(t *testing.T, url string, edit func(*http.Request)) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if edit != nil {
+		edit(req)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestClientSaysWhoAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, err := NewClient(l.Addr().String()).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "no triggerd answers at http://127.0.0.1:") {
+		t.Errorf("nobody there: %v", err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }))
+	defer srv.Close()
+	if _, err := NewClient(strings.TrimPrefix(srv.URL, "http://")).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "is that triggerd?") {
+		t.Errorf("somebody else: %v", err)
+	}
+}
