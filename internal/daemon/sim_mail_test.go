@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -494,5 +495,55 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDeltaThatMisbehaves lets one thing at a time go wrong with delta while mail arrives in pages; when it ends, nothing
+// is missing and nothing came twice.
+func TestDeltaThatMisbehaves(t *testing.T) {
+	tests := map[string]func(*sim, *emulator.Faults){
+		"links in a circle":        func(_ *sim, f *emulator.Faults) { f.LoopNextLink, f.IgnorePageSize = true, true },
+		"links to another host":    func(_ *sim, f *emulator.Faults) { f.ForeignNextLink, f.IgnorePageSize = true, true },
+		"empty pages":              func(_ *sim, f *emulator.Faults) { f.EmptyPages, f.IgnorePageSize = 0.5, true },
+		"the same item repeatedly": func(_ *sim, f *emulator.Faults) { f.RepeatItems = 0.5 },
+		"page size ignored":        func(_ *sim, f *emulator.Faults) { f.IgnorePageSize = true },
+		"410 in mid-round": func(s *sim, f *emulator.Faults) {
+			var n atomic.Int32
+			f.IgnorePageSize = true
+			f.Fail = func(op string, _ *http.Request) *emulator.Fault {
+				if op == "delta" && n.Add(1)%3 == 2 && n.Load() < 30 {
+					return &emulator.Fault{Status: http.StatusGone, Body: `{"error":{"code":"SyncStateNotFound","message":"gone"}}`}
+				}
+				return nil
+			}
+		},
+		"large pages time out": func(s *sim, f *emulator.Faults) {
+			f.Fail = func(op string, r *http.Request) *emulator.Fault {
+				if op == "delta" && strings.Contains(r.Header.Get("Prefer"), "maxpagesize=1000") {
+					return &emulator.Fault{Status: http.StatusGatewayTimeout}
+				}
+				return nil
+			}
+		},
+	}
+	for name, misbehave := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := startSim(t, func(s *sim, o *emulator.Options) { o.PageSize = 5; s.set.PublicURL = "" })
+				s.wait(settle)
+				s.emu.SetFaults(func(f *emulator.Faults) { misbehave(s, f) })
+				for i := range 25 {
+					s.deliver(fmt.Sprint("mail ", i))
+				}
+				s.wait(30 * time.Minute)
+				s.emu.SetFaults(func(f *emulator.Faults) { *f = emulator.Faults{} })
+				s.wait(time.Hour)
+				if n := len(s.names()); n != 25 {
+					t.Errorf("%d events, want 25", n)
+				}
+				s.checkLaw()
+				s.checkFolded()
+			})
+		})
 	}
 }
