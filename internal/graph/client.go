@@ -32,8 +32,9 @@ type TokenSource interface {
 	// Token returns a token that should be good for some minutes. An error with the method
 	// Retryable() (wait time.Duration, ok bool) counts as passing when ok; any other as ErrUnauthorized.
 	Token(ctx context.Context) (string, error)
-	// Invalidate tells that Graph answered 401 to this token: another one must be fetched next time.
-	Invalidate(token string)
+	// Refused tells that Graph answered 401 to this token: another one must be fetched next time, with the claims that
+	// Graph challenged for (JSON; empty: none).
+	Refused(token, claims string)
 }
 
 // Options are what a Client needs. Root and Tokens are required.
@@ -136,7 +137,7 @@ func (c *Client) do(ctx context.Context, r call) error {
 	if !errors.Is(err, ErrUnauthorized) {
 		return err
 	}
-	c.opts.Tokens.Invalidate(token)
+	c.opts.Tokens.Refused(token, challenged(err))
 	next, terr := c.token(ctx, r.op)
 	if terr != nil {
 		return terr

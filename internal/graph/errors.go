@@ -61,7 +61,8 @@ type Error struct {
 	Location   string        // Location header; only for looking at
 	Err        error         // what went wrong below; may be nil
 
-	stopped bool // the caller's context ended
+	claims  string // of a claims challenge; not a secret, but of no use to readers
+	stopped bool   // the caller's context ended
 }
 
 func (e *Error) Error() string {
@@ -237,6 +238,9 @@ func readError(op string, resp *http.Response) *Error {
 		RequestID:  word(resp.Header.Get("request-id")),
 		Location:   resp.Header.Get("Location"),
 		RetryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}
+	if e.Status == http.StatusUnauthorized {
+		e.claims = claimsChallenge(resp.Header)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil {

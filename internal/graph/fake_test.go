@@ -37,13 +37,14 @@ func answer(status int, body string, headers ...string) *http.Response {
 	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// tokens gives token-1 until it is invalidated, then token-2, and so on.
+// tokens gives token-1 until it is refused, then token-2, and so on.
 type tokens struct {
 	mu      sync.Mutex
 	n       int
 	fetched int
 	stuck   bool // the same token again and again
 	err     error
+	claims  []string // of the challenges that came with refusals
 }
 
 func (s *tokens) Token(context.Context) (string, error) {
@@ -53,9 +54,10 @@ func (s *tokens) Token(context.Context) (string, error) {
 	return fmt.Sprintf("token-%d", s.n+1), s.err
 }
 
-func (s *tokens) Invalidate(token string) {
+func (s *tokens) Refused(token, claims string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.claims = append(s.claims, claims)
 	if !s.stuck && token == fmt.Sprintf("token-%d", s.n+1) {
 		s.n++
 	}
