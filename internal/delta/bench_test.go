@@ -77,7 +77,7 @@ func benchRoom(b testing.TB, g Graph) (*Room, *store.Store) {
 	b.Cleanup(func() { st.Close() })
 	r, err := New(st, Options{
 		Graphs: map[string]Graph{"c": g}, Poll: time.Hour, Sweep: time.Hour,
-		Targets: []Target{{Connection: "c", Tenant: "t", Address: "a@example.com", Watches: []Watch{{
+		Targets: []Target{{Connection: "c", Identity: func() (string, string) { return "t", "" }, Address: "a@example.com", Watches: []Watch{{
 			Name: "w", Token: "a", Folders: []FolderRef{{Name: "inbox"}}, Events: event.MailEvents, Content: event.ContentEnvelope,
 		}}}},
 	})

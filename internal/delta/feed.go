@@ -43,7 +43,8 @@ type feed struct {
 	pageSize  int       // 0: the default
 	pushSince time.Time // since when push is believed to work
 
-	wanted atomic.Pointer[wanted] // what watches want; replaced as a whole
+	wanted  atomic.Pointer[wanted] // what watches want; replaced as a whole
+	resumed atomic.Bool            // the connection was paused: waits no longer count
 
 	mu    sync.Mutex
 	asked string // reason of a round asked for
@@ -56,13 +57,14 @@ type wanted struct {
 	watches  []changes.Watch
 	content  event.Content // what rounds must read
 	push     bool          // some watch wants a subscription
+	noPush   string        // why none does, in words
 	refs     bool          // some watch has content "reference"
 	onlyRefs bool
 }
 
 // configure takes over what the watches want.
 func (f *feed) configure(rec store.Feed, watches []resolved) {
-	next := &wanted{onlyRefs: true}
+	next := &wanted{onlyRefs: true, noPush: "polling is what the watch asks for"}
 	for _, w := range watches {
 		since := rec.Watches[w.Name]
 		cw := changes.Watch{
@@ -78,6 +80,9 @@ func (f *feed) configure(rec store.Feed, watches []resolved) {
 		next.watches = append(next.watches, cw)
 		next.content = max(next.content, w.Content, w.Reads)
 		next.push = next.push || w.Push
+		if w.NoPush != "" {
+			next.noPush = w.NoPush
+		}
 		next.refs = next.refs || w.Content == event.ContentReference
 		next.onlyRefs = next.onlyRefs && w.Content == event.ContentReference
 	}
@@ -106,6 +111,9 @@ func (f *feed) firstRound(rec store.Feed, now time.Time) time.Time {
 // run does what the feed needs now, and returns when it wants to run again.
 func (f *feed) run(ctx context.Context) time.Time {
 	now := time.Now().Round(0)
+	if f.resumed.Swap(false) {
+		f.notBefore, f.tries = time.Time{}, 0
+	}
 	if now.Before(f.notBefore) {
 		return f.notBefore
 	}
@@ -115,6 +123,10 @@ func (f *feed) run(ctx context.Context) time.Time {
 	}
 	if err := f.refer(rec, now); err != nil {
 		return f.failed(ctx, err)
+	}
+	if reason := f.mb.paused(); reason != "" {
+		f.show(f.round, errPaused)
+		return now.Add(pausedLook)
 	}
 	if f.round == nil {
 		if next := f.begun.Add(wakeSpacing); now.Before(next) {
@@ -182,8 +194,9 @@ func (f *feed) completed(now time.Time) time.Time {
 // interval is how long to wait for the next round: long while push is proven, short while it is not.
 func (f *feed) interval(rec store.Feed, now time.Time) time.Duration {
 	o := &f.mb.room.opts
-	ok, reason := false, "polling is what the watch asks for"
-	if f.wanted.Load().push {
+	want := f.wanted.Load()
+	ok, reason := false, want.noPush
+	if want.push {
 		ok, reason = o.PushOK(f.num)
 	}
 	if ok && rec.MissedAt.After(rec.PushAt) {
@@ -210,6 +223,10 @@ func (f *feed) failed(ctx context.Context, err error) time.Time {
 	now := time.Now().Round(0)
 	if ctx.Err() != nil {
 		return now
+	}
+	if errors.Is(err, graph.ErrUnauthorized) && f.mb.paused() != "" {
+		f.show(f.round, errPaused) // the round goes on where it is
+		return now.Add(pausedLook)
 	}
 	f.tries++
 	wait := retryAfter(err, f.tries)

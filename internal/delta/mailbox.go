@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -40,6 +41,7 @@ type mailbox struct {
 	log     zerolog.Logger
 	task    *task // reads the folders again
 	lane    lane
+	resumed atomic.Bool // the connection was paused: waits no longer count
 
 	// apply is held while looks at items are compared and committed, so that two feeds of one mailbox do not judge the
 	// same item from the same old state. It is never held across a request to Graph.
@@ -67,6 +69,14 @@ func (mb *mailbox) firstRefresh(now time.Time) time.Time {
 // refresh reads the folders, makes feeds of those that watches name, and forgets items not seen for long.
 func (mb *mailbox) refresh(ctx context.Context) time.Time {
 	now := time.Now()
+	if mb.resumed.Swap(false) {
+		mb.mu.Lock()
+		mb.tries = 0
+		mb.mu.Unlock()
+	}
+	if mb.paused() != "" {
+		return now.Add(pausedLook)
+	}
 	folders, err := mb.readFolders(ctx)
 	if err == nil {
 		mb.mu.Lock()
@@ -83,6 +93,9 @@ func (mb *mailbox) refresh(ctx context.Context) time.Time {
 	}
 	if ctx.Err() != nil {
 		return now
+	}
+	if errors.Is(err, graph.ErrUnauthorized) && mb.paused() != "" {
+		return now.Add(pausedLook) // it became so while we asked
 	}
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
@@ -330,11 +343,21 @@ func (mb *mailbox) unfollow(num uint32) error {
 	return r.st.Update(func(tx *store.Tx) error { return tx.DeleteFeed(num) })
 }
 
+// errPaused stands in the status of what waits for a person.
+var errPaused = errors.New("waits for its connection")
+
+// pausedLook is how often a paused connection is looked at, should nobody tell that it was resumed.
+const pausedLook = time.Minute
+
+// paused says why the mailbox's connection cannot be used; empty when it can.
+func (mb *mailbox) paused() string { return mb.room.opts.Paused(mb.target.Connection) }
+
 // naming is what changes must know of the mailbox.
 func (mb *mailbox) naming() *changes.Mailbox {
+	tenant, userID := mb.target.Identity()
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
-	return &changes.Mailbox{Tenant: mb.target.Tenant, UserID: mb.target.UserID, Folders: mb.rec.Folders}
+	return &changes.Mailbox{Tenant: tenant, UserID: userID, Folders: mb.rec.Folders}
 }
 
 // watchedFolders are the folders that have a feed.

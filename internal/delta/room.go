@@ -46,6 +46,7 @@ type Watch struct {
 	Reads   event.Content  // what the watch's filter needs to see, if more than Content
 	Filter  changes.Filter // nil: all
 	Push    bool           // may use a subscription
+	NoPush  string         // why not, in words; empty: polling is what the watch asks for
 	Back    time.Duration  // publish what arrived up to so long before the watch began
 	All     bool           // publish everything that was there
 }
@@ -53,9 +54,8 @@ type Watch struct {
 // Target is one mailbox with the watches over it.
 type Target struct {
 	Connection string
-	Tenant     string
-	Address    string
-	UserID     string // where it is known
+	Address    string                         // or "me", the signed-in user's own
+	Identity   func() (tenant, userID string) // whose mailbox it is, as far as is known; asked again for each round
 	Watches    []Watch
 }
 
@@ -74,7 +74,11 @@ type Options struct {
 	PushOK  func(feed uint32) (ok bool, reason string) // whether push is believed to work; nil means it never does
 	Silent  func(feed uint32, reason string)           // push did not announce a change
 	Changed func()                                     // PushFeeds changed
-	Log     zerolog.Logger
+
+	// Paused says why a connection cannot be used until a person has acted; empty when it can. Nothing is asked of Graph
+	// over a paused connection. nil means that none ever is.
+	Paused func(connection string) (reason string)
+	Log    zerolog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -102,6 +106,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Changed == nil {
 		o.Changed = func() {}
+	}
+	if o.Paused == nil {
+		o.Paused = func(string) string { return "" }
 	}
 	return o
 }
@@ -233,6 +240,26 @@ func (r *Room) CatchUp(num uint32, reason string) {
 	if f := r.feed(num); f != nil {
 		f.ask(reason, false)
 		r.sched.wake(f.task, time.Now())
+	}
+}
+
+// Resume goes on with a connection that was paused: what was missed meanwhile is read now, whatever waits there were.
+func (r *Room) Resume(connection string) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, mb := range r.mailboxes {
+		if mb.target.Connection == connection {
+			mb.resumed.Store(true)
+			r.sched.wake(mb.task, now)
+		}
+	}
+	for _, f := range r.feeds {
+		if f.mb.target.Connection == connection {
+			f.resumed.Store(true)
+			f.ask("connection resumed", false)
+			r.sched.wake(f.task, now)
+		}
 	}
 }
 

@@ -59,6 +59,7 @@ type Options struct {
 	CatchUp     func(feed uint32, reason string)      // asks for a delta round
 	TrueUp      func(feed uint32, reason string)      // asks for a full enumeration, after a gap of unknown extent
 	Every       time.Duration                         // between looks at what is due, default 5 s
+	Paused      func(connection string) string        // why a connection waits for a person; empty: it does not. nil: none ever does
 	HTTP        *http.Client                          // for the check of the public URL; nil: http.DefaultClient
 	Policy      Policy                                // the zero value means DefaultPolicy
 	Log         zerolog.Logger
@@ -99,6 +100,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.TrueUp == nil {
 		o.TrueUp = o.CatchUp
+	}
+	if o.Paused == nil {
+		o.Paused = func(string) string { return "" }
 	}
 	if o.Every == 0 {
 		o.Every = 5 * time.Second
@@ -176,6 +180,23 @@ func (r *Room) Wake() {
 	}
 }
 
+// Resume goes on with a connection that was paused: what had to wait is done now, and every living subscription is
+// reauthorized. It never blocks.
+func (r *Room) Resume(connection string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := clock()
+	if c := r.connections[connection]; c != nil {
+		c.notBefore, c.failures, c.refused = time.Time{}, 0, false
+	}
+	for key, u := range r.units {
+		if key.connection == connection {
+			u.notBefore, u.failures, u.resumedAt = time.Time{}, 0, now
+		}
+	}
+	r.Wake()
+}
+
 // Run looks every opts.Every for what is due and does it, until ctx is done. It does not wait for a slow answer before
 // it looks again.
 func (r *Room) Run(ctx context.Context) error {
@@ -235,7 +256,10 @@ func (r *Room) PushState(feed uint32) (ok bool, reason string) {
 		}
 	}
 	r.mu.Unlock()
+	paused := r.opts.Paused(u.key.connection)
 	switch {
+	case paused != "":
+		return false, "the connection waits: " + paused
 	case !live && reason == "":
 		return false, "no subscription yet"
 	case !live:

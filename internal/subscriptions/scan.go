@@ -123,7 +123,7 @@ func (r *Room) enqueueDue(now time.Time) int {
 	defer r.mu.Unlock()
 	if r.opts.PublicURL != "" {
 		for name, c := range r.connections {
-			if c.needsList(now) {
+			if c.needsList(now) && r.opts.Paused(name) == "" {
 				c.listing = true
 				c.started++
 				r.queue = append(r.queue, job{connection: name, urgent: true, run: func(ctx context.Context) { r.list(ctx, name, c) }})
@@ -158,7 +158,7 @@ func (r *Room) enqueueDue(now time.Time) int {
 
 // view collects what the next step of a unit depends on, its records in room. Room.mu is held.
 func (r *Room) view(u *unit, ready bool, room []store.Subscription) view {
-	v := view{unit: u, noPush: r.opts.PublicURL == "", records: room}
+	v := view{unit: u, noPush: r.opts.PublicURL == "", paused: r.opts.Paused(u.key.connection) != "", records: room}
 	for _, id := range u.subs {
 		if sub, ok := r.st.Subscription(id); ok {
 			v.records = append(v.records, sub)

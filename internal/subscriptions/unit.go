@@ -39,6 +39,8 @@ type unit struct {
 	listing    *listing  // what Graph has, not yet compared
 	lost       bool      // Graph had one that nothing is known of: state was lost
 
+	resumedAt time.Time // when the connection was last usable again after a pause
+
 	replace    string    // why the living one is to be replaced; empty when it is not
 	replacedAt time.Time // when that was last asked for
 
@@ -59,10 +61,22 @@ type view struct {
 	records   []store.Subscription
 	mayCreate bool
 	noPush    bool // no public URL: whatever is ours is removed at once
+	paused    bool // the connection waits for a person: nothing is asked of Graph
 }
 
 // next decides what is to be done with a unit.
 func (v view) next(p Policy, now time.Time) Step {
+	step := v.decide(p, now)
+	switch step.Do {
+	case Create, Renew, Remove, Reconcile:
+		if v.paused {
+			return Step{Do: Keep, Sub: step.Sub, Reason: "the connection waits for a person"}
+		}
+	}
+	return step
+}
+
+func (v view) decide(p Policy, now time.Time) Step {
 	if now.Before(v.stalled) {
 		return Step{Do: Keep, At: v.stalled, Reason: "the state could not be stored"}
 	}
@@ -90,6 +104,10 @@ func (v view) next(p Policy, now time.Time) Step {
 		return Step{Do: Adopt, Sub: sub.ID, Reason: "it serves another feed now"}
 	}
 	step := p.Next(sub, now)
+	if step.Do == Keep && sub.AuthorizedAt.Before(v.resumedAt) && sub.TouchedAt.Before(v.resumedAt) {
+		// The token that authorized it is dead, or Graph has removed it (L-13): one PATCH mends or tells.
+		step = Step{Do: Renew, Sub: sub.ID, Reason: "the connection is usable again"}
+	}
 	for _, n := range v.notices {
 		if step.Do == Keep && n.Subscription == sub.ID {
 			step = p.Heed(sub, n.Event, n.At, now)
