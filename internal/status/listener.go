@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,9 +22,14 @@ type Source interface {
 }
 
 // Handler serves the admin listener: the API of the commands, health checks, and profiles. Only requests that name this
-// machine as their host are answered, so that no web page can reach it under a name of its own.
-func Handler(src Source) http.Handler {
+// machine as their host are answered, so that no web page can reach it under a name of its own. More are handlers of
+// other rooms, by pattern.
+func Handler(src Source, more map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	for pattern, h := range more {
+		mux.Handle(pattern, h)
+	}
+	mux.Handle("GET /metrics", metrics(src))
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, src.Report())
 	})
@@ -108,22 +114,43 @@ type Client struct {
 
 // NewClient makes a client for the daemon whose admin listener has an address.
 func NewClient(addr string) *Client {
-	return &Client{"http://" + addr, &http.Client{Timeout: 10 * time.Second}}
+	return &Client{"http://" + addr, &http.Client{}}
 }
 
 // Status fetches the report.
 func (c *Client) Status(ctx context.Context) (r Report, err error) {
-	return r, c.do(ctx, http.MethodGet, "/api/v1/status", &r)
+	return r, c.Call(ctx, http.MethodGet, "/api/v1/status", nil, &r)
 }
 
 // Resync asks for a full comparison of a watch with its mailboxes.
 func (c *Client) Resync(ctx context.Context, watch string) (feeds int, err error) {
 	var out struct{ Feeds int }
-	return out.Feeds, c.do(ctx, http.MethodPost, "/api/v1/resync?watch="+url.QueryEscape(watch), &out)
+	return out.Feeds, c.Call(ctx, http.MethodPost, "/api/v1/resync?watch="+url.QueryEscape(watch), nil, &out)
 }
 
-func (c *Client) do(ctx context.Context, method, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+// ErrNoDaemon means that nothing listens where the daemon's admin listener should be.
+var ErrNoDaemon = errors.New("is it running, and with this TRIGGERD_ADMIN_LISTEN?")
+
+// quick bounds a call whose context has no deadline.
+const quick = 10 * time.Second
+
+// Call asks the daemon: in is sent as JSON unless it is nil, and the answer's JSON is read into out. A refusal is the
+// daemon's own text. Without a deadline in ctx it waits ten seconds.
+func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, quick)
+		defer cancel()
+	}
+	var sent io.Reader = http.NoBody
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, sent)
 	if err != nil {
 		return err
 	}
@@ -132,7 +159,10 @@ func (c *Client) do(ctx context.Context, method, path string, out any) error {
 		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
-		return fmt.Errorf("no triggerd answers at %s: %w: is it running, and with this TRIGGERD_ADMIN_LISTEN?", c.base, err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("triggerd at %s: %w", c.base, context.Cause(ctx))
+		}
+		return fmt.Errorf("no triggerd answers at %s: %w: %w", c.base, err, ErrNoDaemon)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))

@@ -36,17 +36,25 @@ func (r *Report) Render(w io.Writer, colour bool) error {
 }
 
 func (r *Report) connections(w io.Writer) {
-	fmt.Fprintln(w, "\nCONNECTION\tCLOUD\tSTATE")
-	for _, c := range r.Connections {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Cloud, cmp.Or(c.Error, c.State))
+	fmt.Fprintln(w, "\nCONNECTION\tCLOUD\tSIGNS IN AS\tSTATE")
+	for i := range r.Connections {
+		c := &r.Connections[i]
+		as, state := "the app", words(c.State)
+		if c.Auth == "delegated" {
+			as = cmp.Or(c.User, "nobody yet")
+		}
+		if !c.Since.IsZero() {
+			state += " for " + short(r.At.Sub(c.Since))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Cloud, as, state)
 	}
 	switch p := &r.Public; {
 	case p.URL == "":
-		fmt.Fprintln(w, "public URL\tnone\tpolling only")
+		fmt.Fprintln(w, "public URL\tnone\t\tpolling only")
 	case p.OK:
-		fmt.Fprintf(w, "public URL\t%s\tok\n", p.URL)
+		fmt.Fprintf(w, "public URL\t%s\t\tok\n", p.URL)
 	default:
-		fmt.Fprintf(w, "public URL\t%s\t%s\n", p.URL, cmp.Or(p.Reason, "not checked yet"))
+		fmt.Fprintf(w, "public URL\t%s\t\t%s\n", p.URL, cmp.Or(p.Reason, "not checked yet"))
 	}
 }
 
@@ -87,6 +95,8 @@ func (r *Report) feeds(w io.Writer) {
 
 func (f *Feed) state() string {
 	switch {
+	case f.Error != "" && f.Tries == 0:
+		return f.Error
 	case f.Error != "":
 		return fmt.Sprintf("%s (attempt %d)", f.Error, f.Tries)
 	case f.BaselinedAt.IsZero():

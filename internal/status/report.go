@@ -4,6 +4,7 @@ package status
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -35,10 +36,20 @@ type Problem struct {
 
 // Connection is one configured identity.
 type Connection struct {
-	Name  string `json:"name"`
-	Cloud string `json:"cloud"`
-	State string `json:"state"` // ok, or failing
-	Error string `json:"error,omitempty"`
+	Name                string    `json:"name"`
+	Cloud               string    `json:"cloud"`
+	Auth                string    `json:"auth"`  // app or delegated
+	State               string    `json:"state"` // unknown, ok, unreachable, throttled, reauth_required, consent_required, credential_failed
+	Reason              string    `json:"reason,omitempty"`
+	Remedy              string    `json:"remedy,omitempty"`
+	Since               time.Time `json:"since,omitzero"`
+	Paused              bool      `json:"paused,omitempty"` // nothing is asked of Graph until somebody has acted; notifications are accepted
+	User                string    `json:"user,omitempty"`   // who signed in
+	TenantID            string    `json:"tenant_id,omitempty"`
+	Missing             []string  `json:"missing,omitempty"` // permissions that are needed and not granted
+	SignedInAt          time.Time `json:"signed_in_at,omitzero"`
+	RefreshedAt         time.Time `json:"refreshed_at,omitzero"`
+	CredentialExpiresAt time.Time `json:"credential_expires_at,omitzero"`
 }
 
 // Public is the check of the public URL.
@@ -122,6 +133,8 @@ type NATS struct {
 const (
 	grace     = time.Minute     // after a start, and for what mends itself
 	outboxOld = 5 * time.Minute // an event should not wait longer
+
+	credentialEnds = 14 * 24 * time.Hour // a credential that ends sooner should have been replaced
 )
 
 // Judge fills Healthy and Problems from the facts.
@@ -131,9 +144,15 @@ func (r *Report) Judge() {
 		r.Problems = append(r.Problems, Problem{fmt.Sprintf(format, args...), remedy})
 	}
 	young := r.At.Sub(r.StartedAt) < grace
-	for _, c := range r.Connections {
-		if c.Error != "" {
-			bad("mend what the error names; triggerd tries again by itself", "connection %s: %s", c.Name, c.Error)
+	paused := map[string]bool{}
+	for i := range r.Connections {
+		c := &r.Connections[i]
+		paused[c.Name] = c.Paused
+		if c.Reason != "" && (!c.passing() || r.At.Sub(c.Since) > grace) {
+			bad(c.Remedy, "connection %s: %s: %s", c.Name, words(c.State), c.Reason)
+		}
+		if left := c.CredentialExpiresAt.Sub(r.At); !c.CredentialExpiresAt.IsZero() && left < credentialEnds {
+			bad("add a new one to the app registration and replace the file; triggerd takes it up by itself", "connection %s: its credential expires %s", c.Name, ahead(left))
 		}
 	}
 	if r.Public.URL != "" && !r.Public.OK && !young {
@@ -149,7 +168,9 @@ func (r *Report) Judge() {
 		}
 	}
 	for i := range r.Feeds {
-		r.judgeFeed(&r.Feeds[i], bad)
+		if !paused[r.Feeds[i].Connection] { // what waits for its connection is one problem, not many
+			r.judgeFeed(&r.Feeds[i], bad)
+		}
 	}
 	if n := &r.NATS; (!n.Connected || n.Stream != "ok" && n.Stream != "" || n.Blocked != "") && !young {
 		bad("start or mend NATS; events wait in the outbox and are published in order", "NATS %s: %s", n.URL, first(n.Blocked, n.LastError, n.Stream, "not connected"))
@@ -175,6 +196,12 @@ func (r *Report) judgeFeed(f *Feed, bad func(string, string, ...any)) {
 		bad("see the log of room delta", "feed %s %s is stale: last complete %s ago", f.Mailbox, f.Folder, short(r.At.Sub(f.RoundAt)))
 	}
 }
+
+// passing reports whether a state mends itself.
+func (c *Connection) passing() bool { return c.State == "unreachable" || c.State == "throttled" }
+
+// words writes a state for people.
+func words(state string) string { return strings.ReplaceAll(state, "_", " ") }
 
 func (n *Notifications) settled() (sum uint64) {
 	for _, v := range n.Settled {

@@ -21,7 +21,7 @@ var now = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 func good() Report {
 	return Report{
 		Version: "v1.0.0", StartedAt: now.Add(-26 * time.Hour), At: now,
-		Connections: []Connection{{Name: "contoso", Cloud: "global", State: "ok"}},
+		Connections: []Connection{{Name: "contoso", Cloud: "global", Auth: "app", State: "ok", Since: now.Add(-2 * time.Hour)}},
 		Public:      Public{URL: "https://hook.example.com", OK: true, CheckedAt: now},
 		Subscriptions: []Subscription{{
 			ID: "c6126aa3-0ed8-412f-a988-71e6cee627c4", Mailbox: "sales", Folder: "Inbox", CreatedAt: now.Add(-24 * time.Hour),
@@ -45,7 +45,10 @@ func TestJudge(t *testing.T) {
 		want string // in the problem; empty: healthy
 	}{
 		{"all is well", func(*Report) {}, ""},
-		{"sign-in fails", func(r *Report) { r.Connections[0].Error = "sign-in: status 401 invalid_client" }, "connection contoso: sign-in"},
+		{"sign-in fails", func(r *Report) { 
+			c := &r.Connections[0]
+			c.State, c.Reason, c.Remedy = "credential_failed", "sign-in: status 401 invalid_client", "replace it"
+		}, "connection contoso: credential failed: sign-in"},
 		{"the public URL does not answer", func(r *Report) { r.Public.OK, r.Public.Reason = false, "502" }, "public URL https://hook.example.com: 502"},
 		{"no public URL is no fault", func(r *Report) { r.Public = Public{} }, ""},
 		{"just started", func(r *Report) { r.StartedAt = now.Add(-time.Second); r.Public.OK = false; r.NATS = NATS{} }, ""},
@@ -56,6 +59,21 @@ func TestJudge(t *testing.T) {
 			r.Subscriptions[0].Failures, r.Subscriptions[0].LastError = 5, "403"
 			r.Subscriptions[0].RenewAt, r.Subscriptions[0].ExpiresAt = now.Add(-48*time.Hour), now.Add(time.Hour)
 		}, "subscription of sales Inbox expires in 1h 0m: 403"},
+		{"somebody must sign in", func(r *Report) {
+			c := &r.Connections[0]
+			c.State, c.Reason, c.Remedy, c.Paused = "reauth_required", "sign-in: status 400 invalid_grant", "run `triggerd login contoso`", true
+			r.Feeds[0].RoundAt = now.Add(-time.Hour) // waits for it, and is no problem of its own
+		}, "connection contoso: reauth required: sign-in: status 400 invalid_grant"},
+		{"the login endpoint was away a moment ago", func(r *Report) {
+			c := &r.Connections[0]
+			c.State, c.Reason, c.Remedy, c.Since = "unreachable", "connection refused", "check DNS", now.Add(-30*time.Second)
+		}, ""},
+		{"the login endpoint is away", func(r *Report) {
+			c := &r.Connections[0]
+			c.State, c.Reason, c.Remedy, c.Since = "unreachable", "connection refused", "check DNS", now.Add(-2*time.Minute)
+		}, "connection contoso: unreachable: connection refused"},
+		{"a certificate ends", func(r *Report) { r.Connections[0].CredentialExpiresAt = now.Add(5 * 24 * time.Hour) }, "connection contoso: its credential expires in 5d 0h"},
+		{"a certificate has ended", func(r *Report) { r.Connections[0].CredentialExpiresAt = now.Add(-time.Hour) }, "its credential expires 1h 0m ago"},
 		{"a feed is stale", func(r *Report) { r.Feeds[0].RoundAt = now.Add(-time.Hour) }, "feed sales Inbox is stale: last complete 1h 0m ago"},
 		{"a feed fails", func(r *Report) { r.Feeds[0].Error, r.Feeds[0].Tries = "403", 3 }, "feed sales Inbox: 403 (attempt 3)"},
 		{"a first reading takes its time", func(r *Report) { r.Feeds[0].BaselinedAt, r.Feeds[0].RoundAt = time.Time{}, time.Time{} }, ""},
@@ -87,6 +105,10 @@ func TestJudge(t *testing.T) {
 func TestRender(t *testing.T) {
 	sick := good()
 	sick.NATS.Connected, sick.NATS.LastError = false, "connection refused"
+	sick.Connections = append(sick.Connections, Connection{
+		Name: "fabrikam", Cloud: "usgov-l4", Auth: "delegated", State: "reauth_required", Reason: "nobody has signed in yet",
+		Remedy: "run `triggerd login fabrikam`", Since: now.Add(-time.Hour), Paused: true,
+	})
 	sick.Feeds = append(sick.Feeds, Feed{Mailbox: "support", Folder: "Inbox", Watches: []string{"a", "b"}, Items: 4000, Pages: 4, PushReason: "no subscription: 403"})
 	for name, r := range map[string]Report{"healthy": good(), "sick": sick} {
 		r.Judge()
@@ -122,7 +144,7 @@ func (s *source) Resync(watch string) (int, error) {
 
 func TestListenerAndClient(t *testing.T) {
 	src := &source{report: good()}
-	srv := httptest.NewServer(Handler(src))
+	srv := httptest.NewServer(Handler(src, nil))
 	defer srv.Close()
 	c := NewClient(strings.TrimPrefix(srv.URL, "http://"))
 	if r, err := c.Status(t.Context()); err != nil || !r.Healthy || len(r.Feeds) != 1 {
