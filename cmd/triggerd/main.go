@@ -25,6 +25,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is main without the process: signals, arguments and exit codes live here only.
 func run(args []string, stdout, stderr io.Writer) int {
+	noCoreDumps()
 	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is no reason to die
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
