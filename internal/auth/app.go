@@ -1,19 +1,17 @@
-// Package auth gets access tokens for Graph from Entra ID. It has one kind of identity: an app that signs in as itself,
-// with a client secret.
+// Package auth gets access tokens for Graph from Entra ID: for an app that signs in as itself (App), and for one that
+// reads for a user who signed in (User). It speaks the protocol and nothing else: what must be kept is handed to a Vault.
 package auth
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/time/rate"
 )
 
@@ -24,25 +22,28 @@ const (
 	// lastMoment is how long before its end a token is still given out when no other is to be had.
 	lastMoment = 10 * time.Second
 
-	tokenTimeout = 30 * time.Second
-	lookEvery    = 10 * time.Second // at a credential that was refused: was it replaced?
+	lookEvery = 10 * time.Second // at a credential that was refused: was it replaced?
+
+	freshTries = 12 // failures in a row until a federated credential that Entra does not know is not merely new
 )
 
 // AppOptions describe an app registration that signs in as itself.
 type AppOptions struct {
-	Login     string                 // authority, for example https://login.microsoftonline.com
-	Tenant    string                 // directory id or domain; common does not work without a user
-	ClientID  string                 // application id
-	Secret    func() (string, error) // read anew for every sign-in, so that a rotated one is taken up; its errors are shown
-	Scope     string                 // <graph root>/.default (C-3)
-	Transport http.RoundTripper      // nil: the network
-	Log       zerolog.Logger
+	Login      string            // authority, for example https://login.microsoftonline.com
+	Tenant     string            // directory id or domain; common does not work without a user
+	ClientID   string            // application id
+	Credential Credential        //
+	Scope      string            // <graph root>/.default (C-3)
+	TokenURL   string            // of a server that is not Entra; empty: Entra's
+	Transport  http.RoundTripper // nil: the network
+	Log        zerolog.Logger
 }
 
 // App is a source of app-only tokens. It is safe for concurrent use: any number of callers cause one request at a time.
 type App struct {
-	opts       AppOptions
-	credential credential
+	log        zerolog.Logger
+	fetch      func(ctx context.Context) (*reply, error)
+	credential Credential
 	busy       chan struct{} // who holds its one place asks the login endpoint
 
 	// replacements limits how often a token that Graph refuses is replaced, three times and then every 30 s: Entra locks
@@ -50,8 +51,7 @@ type App struct {
 	replacements *rate.Limiter
 
 	mu       sync.Mutex // guards what follows; never held across a request
-	token    *oauth2.Token
-	issuedAt time.Time
+	token    *token
 	refused  string // a token that Graph did not accept
 	failure  *Error // of the last sign-in; nil when it went well
 	tries    int    // failures in a row
@@ -60,13 +60,30 @@ type App struct {
 	lookedAt time.Time
 }
 
+// token is an access token that was issued.
+type token struct {
+	access   string
+	issuedAt time.Time
+	expiry   time.Time
+}
+
 // NewApp makes a source. Nothing is requested yet.
 func NewApp(o AppOptions) *App {
-	return &App{
-		opts: o, credential: clientSecret(o.Secret),
-		busy:         make(chan struct{}, 1),
-		replacements: rate.NewLimiter(rate.Every(30*time.Second), 3),
+	a := newApp(o.Credential, o.Log)
+	client, tokenURL := loginClient(o.Transport), o.TokenURL
+	if tokenURL == "" {
+		tokenURL = o.Login + "/" + o.Tenant + "/oauth2/v2.0/token" // C-3
 	}
+	a.fetch = func(ctx context.Context) (*reply, error) {
+		return exchange(ctx, client, tokenURL, url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {o.ClientID}, "scope": {o.Scope},
+		}, o.Credential)
+	}
+	return a
+}
+
+func newApp(c Credential, log zerolog.Logger) *App {
+	return &App{log: log, credential: c, busy: make(chan struct{}, 1), replacements: rate.NewLimiter(rate.Every(30*time.Second), 3)}
 }
 
 // Token returns a token that is good for some minutes, fetching one when needed. After a failed sign-in the next one
@@ -101,14 +118,18 @@ func (a *App) Token(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// Invalidate tells that Graph refused a token: it is not given out again.
-func (a *App) Invalidate(token string) {
+// Refused tells that Graph refused a token: it is not given out again. Claims are for users; an app declares no
+// capability for them.
+func (a *App) Refused(token, _ string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.token != nil && a.token.AccessToken == token {
+	if a.token != nil && a.token.access == token {
 		a.refused = token
 	}
 }
+
+// Expiry is when the app's certificate ends; zero when it has none.
+func (a *App) Expiry() time.Time { return a.credential.Expiry() }
 
 // State tells why the last sign-in failed, as an *Error; nil when it went well or there was none yet.
 func (a *App) State() error {
@@ -120,15 +141,19 @@ func (a *App) State() error {
 	return a.failure
 }
 
-// usable returns the token if it lives for longer than margin, or than a quarter of its life where that is short.
+// usable returns the token if it lives for longer than margin.
 func (a *App) usable(margin time.Duration) (string, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.token == nil || a.token.AccessToken == a.refused {
+	if a.token == nil || a.token.access == a.refused {
 		return "", false
 	}
-	margin = min(margin, a.token.Expiry.Sub(a.issuedAt)/4)
-	return a.token.AccessToken, a.token.Expiry.IsZero() || time.Until(a.token.Expiry) > margin
+	return a.token.access, a.token.lives(margin)
+}
+
+// lives reports whether the token is good for longer than margin, or than a quarter of its life where that is short.
+func (t *token) lives(margin time.Duration) bool {
+	return time.Until(t.expiry) > min(margin, t.expiry.Sub(t.issuedAt)/4)
 }
 
 // refresh signs in, unless a failure forbids it for now.
@@ -144,15 +169,16 @@ func (a *App) refresh(ctx context.Context) error {
 	if err != nil {
 		return a.failed(now, &Error{Class: Operator, Code: "credential", Hint: err.Error()}, "")
 	}
-	token, err := a.request(ctx)
+	got, err := a.fetch(ctx)
 	if err == nil {
-		a.succeeded(now, token)
+		a.succeeded(&token{got.AccessToken, now, time.Now().Add(got.ExpiresIn)})
 		return nil
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx) // the caller went away: that says nothing of the login endpoint
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err // the caller went away: that says nothing of the login endpoint
 	}
-	return a.failed(now, classify(err, now), version)
+	return a.failed(now, e.forApp(), version)
 }
 
 // held returns the last failure while its time has not passed. A refused credential that was replaced is tried at once.
@@ -175,7 +201,7 @@ func (a *App) held(now time.Time) error {
 func (a *App) looping(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.refused == "" || a.token == nil || a.token.AccessToken != a.refused {
+	if a.refused == "" || a.token == nil || a.token.access != a.refused {
 		return 0
 	}
 	r := a.replacements.ReserveN(now, 1)
@@ -186,14 +212,14 @@ func (a *App) looping(now time.Time) time.Duration {
 	return wait
 }
 
-func (a *App) succeeded(now time.Time, token *oauth2.Token) {
+func (a *App) succeeded(t *token) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failure != nil {
-		a.opts.Log.Info().Int("attempt", a.tries+1).Msg("signed in again")
+		a.log.Info().Int("attempt", a.tries+1).Msg("signed in again")
 	}
-	a.token, a.issuedAt, a.failure, a.tries, a.retryAt = token, now, nil, 0, time.Time{}
-	a.opts.Log.Debug().Time("expires_at", token.Expiry.UTC()).Msg("token issued")
+	a.token, a.failure, a.tries, a.retryAt = t, nil, 0, time.Time{}
+	a.log.Debug().Time("expires_at", t.expiry.UTC()).Msg("token issued")
 }
 
 // failed plans the next attempt. It returns e.
@@ -201,35 +227,13 @@ func (a *App) failed(now time.Time, e *Error, version string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tries++
+	if e.AADSTS == 70021 && a.tries <= freshTries {
+		e.Class = Retry // a federated credential is not known for minutes after it was made
+	}
 	wait := e.wait(a.tries)
 	a.failure, a.retryAt, a.version, a.lookedAt = e, now.Add(wait), version, now
-	a.opts.Log.Warn().Err(e).Int("attempt", a.tries).Dur("wait", wait).Msg("sign-in failed")
+	a.log.Warn().Err(e).Int("attempt", a.tries).Dur("wait", wait).Msg("sign-in failed")
 	return e
-}
-
-func (a *App) request(ctx context.Context) (*oauth2.Token, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, tokenTimeout, fmt.Errorf("no answer within %v", tokenTimeout))
-	defer cancel()
-	form, err := a.credential.values()
-	if err != nil {
-		return nil, &Error{Class: Operator, Code: "credential", Hint: err.Error()}
-	}
-	conf := clientcredentials.Config{
-		ClientID:       a.opts.ClientID,
-		TokenURL:       a.opts.Login + "/" + a.opts.Tenant + "/oauth2/v2.0/token",
-		Scopes:         []string{a.opts.Scope},
-		EndpointParams: form,
-		AuthStyle:      oauth2.AuthStyleInParams, // detection would send two requests
-	}
-	client := &http.Client{
-		Transport:     a.opts.Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the secret goes nowhere else
-	}
-	token, err := conf.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
-	if _, answered := errors.AsType[*oauth2.RetrieveError](err); err != nil && !answered && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return token, err
 }
 
 // wait is how long to leave the endpoint alone after the nth failure in a row: a little and ever longer where it mends

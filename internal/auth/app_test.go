@@ -57,11 +57,11 @@ func (e *entra) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (e *entra) requests() int { e.mu.Lock(); defer e.mu.Unlock(); return e.n }
 
-func newApp(e *entra, change ...func(*AppOptions)) (*App, *bytes.Buffer) {
+func appOf(e *entra, change ...func(*AppOptions)) (*App, *bytes.Buffer) {
 	var log bytes.Buffer
 	o := AppOptions{
 		Login: "https://login.example.com", Tenant: "tenant", ClientID: "app", Scope: "https://graph.example.com/.default",
-		Secret: func() (string, error) { return "canary-secret", nil }, Transport: e, Log: zerolog.New(&log),
+		Credential: ClientSecrets(func() (string, error) { return "canary-secret", nil }), Transport: e, Log: zerolog.New(&log),
 	}
 	for _, f := range change {
 		f(&o)
@@ -79,7 +79,7 @@ func expect(t *testing.T, a *App, want string) {
 func TestManyCallersOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entra{t: t, took: time.Second}
-		a, _ := newApp(e)
+		a, _ := appOf(e)
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() { expect(t, a, "canary-token-1") })
@@ -94,7 +94,7 @@ func TestManyCallersOneRequest(t *testing.T) {
 func TestTokenIsReusedUntilFiveMinutesBeforeItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entra{t: t}
-		a, _ := newApp(e)
+		a, _ := appOf(e)
 		expect(t, a, "canary-token-1")
 		time.Sleep(55*time.Minute - time.Second)
 		expect(t, a, "canary-token-1")
@@ -122,7 +122,7 @@ func TestShortLivedTokens(t *testing.T) {
 		e.reply = func(n int) (status int, body, header string) {
 			return 200, fmt.Sprintf(`{"expires_in":"60","access_token":"t%d"}`, n), ""
 		}
-		a, _ := newApp(e)
+		a, _ := appOf(e)
 		expect(t, a, "t1")
 		time.Sleep(44 * time.Second)
 		expect(t, a, "t1")
@@ -131,19 +131,19 @@ func TestShortLivedTokens(t *testing.T) {
 	})
 }
 
-func TestInvalidate(t *testing.T) {
+func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entra{t: t}
-		a, _ := newApp(e)
-		a.Invalidate("nobody's")
+		a, _ := appOf(e)
+		a.Refused("nobody's", "")
 		expect(t, a, "canary-token-1")
-		a.Invalidate("canary-token-0") // told late, of a token that is gone
+		a.Refused("canary-token-0", "") // told late, of a token that is gone
 		expect(t, a, "canary-token-1")
 		for n := 2; n <= 4; n++ {
-			a.Invalidate(fmt.Sprintf("canary-token-%d", n-1))
+			a.Refused(fmt.Sprintf("canary-token-%d", n-1), "")
 			expect(t, a, fmt.Sprintf("canary-token-%d", n))
 		}
-		a.Invalidate("canary-token-4") // again and again: Entra would lock us out
+		a.Refused("canary-token-4", "") // again and again: Entra would lock us out
 		_, err := a.Token(t.Context())
 		e1, ok := errors.AsType[*Error](err)
 		if !ok || e1.Class != Retry || e1.RetryAfter != 30*time.Second || e.requests() != 4 {
@@ -175,7 +175,7 @@ func TestFailures(t *testing.T) {
 		{"wrong tenant", entraSays("invalid_request", 90002), 400, "", Operator, 15 * time.Minute, 15 * time.Minute,
 			"sign-in: status 400 invalid_request AADSTS90002: the tenant is not known here: compare tenant and cloud (correlation c0ffee-1)"},
 		{"a number nobody knows", entraSays("invalid_scope", 1), 400, "", Operator, 15 * time.Minute, 15 * time.Minute,
-			"sign-in: status 400 invalid_scope AADSTS1: the login endpoint refuses the app registration: compare cloud, tenant, client_id and secret (correlation c0ffee-1)"},
+			"sign-in: status 400 invalid_scope AADSTS1: the login endpoint refuses the app registration: compare cloud, tenant, client_id and credential (correlation c0ffee-1)"},
 		{"a loop", entraSays("invalid_grant", 50196), 400, "", Retry, 5 * time.Minute, 5 * time.Minute,
 			"sign-in: status 400 invalid_grant AADSTS50196: Entra takes the app for a client in a loop: does something else use the same app registration? (correlation c0ffee-1)"},
 		{"throttled", entraSays("temporarily_unavailable", 90055), 429, "Retry-After: 120", Retry, 2 * time.Minute, 2 * time.Minute,
@@ -205,7 +205,7 @@ func TestFailures(t *testing.T) {
 					}
 					return tt.status, tt.body, tt.header
 				}}
-				a, log := newApp(e)
+				a, log := appOf(e)
 				_, err := a.Token(t.Context())
 				e1, ok := errors.AsType[*Error](err)
 				if !ok || e1.Class != tt.class || err.Error() != tt.text {
@@ -267,7 +267,7 @@ func TestLiveTokenSurvivesFailures(t *testing.T) {
 			}
 			return 0, "", ""
 		}}
-		a, _ := newApp(e)
+		a, _ := appOf(e)
 		expect(t, a, "canary-token-1")
 		time.Sleep(56 * time.Minute)
 		expect(t, a, "canary-token-1")
@@ -294,7 +294,7 @@ func TestReplacedSecretIsTriedSoon(t *testing.T) {
 		strict := e.t
 		e.t = ignore{t} // the form holds another secret here
 		defer func() { e.t = strict }()
-		a, _ := newApp(e, func(o *AppOptions) { o.Secret = func() (string, error) { return secret, problem } })
+		a, _ := appOf(e, func(o *AppOptions) { o.Credential = ClientSecrets(func() (string, error) { return secret, problem }) })
 		_, err := a.Token(t.Context())
 		time.Sleep(time.Minute)
 		if _, again := a.Token(t.Context()); again != err || e.requests() != 1 {
@@ -321,7 +321,7 @@ func TestSecretThatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		problem := errors.New("open secret: no such file or directory")
 		e := &entra{t: t}
-		a, _ := newApp(e, func(o *AppOptions) { o.Secret = func() (string, error) { return "canary-secret", problem } })
+		a, _ := appOf(e, func(o *AppOptions) { o.Credential = ClientSecrets(func() (string, error) { return "canary-secret", problem }) })
 		_, err := a.Token(t.Context())
 		if e1, ok := errors.AsType[*Error](err); !ok || e1.Class != Operator || err.Error() != "sign-in credential: open secret: no such file or directory" {
 			t.Errorf("Token = %v", err)
@@ -338,7 +338,7 @@ func TestSecretThatCannotBeRead(t *testing.T) {
 func TestCallersMayLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entra{t: t, took: 20 * time.Second}
-		a, _ := newApp(e)
+		a, _ := appOf(e)
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -361,7 +361,7 @@ func TestCallersMayLeave(t *testing.T) {
 func TestSilentLoginEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entra{t: t, took: time.Hour}
-		a, _ := newApp(e)
+		a, _ := appOf(e)
 		begun := time.Now()
 		_, err := a.Token(t.Context())
 		e1, ok := errors.AsType[*Error](err)
@@ -375,7 +375,7 @@ func TestTokenThatHasExpiredAlready(t *testing.T) {
 	e := &entra{t: t, reply: func(int) (status int, body, header string) {
 		return 200, `{"expires_in":-5,"access_token":"x"}`, ""
 	}}
-	a, _ := newApp(e)
+	a, _ := appOf(e)
 	_, err := a.Token(t.Context())
 	if want := "sign-in: the token that was issued has expired already: is this machine's clock right?"; err == nil || err.Error() != want {
 		t.Errorf("Token = %v, want %s", err, want)
@@ -383,7 +383,7 @@ func TestTokenThatHasExpiredAlready(t *testing.T) {
 }
 
 func TestNetworkError(t *testing.T) {
-	a, log := newApp(nil, func(o *AppOptions) {
+	a, log := appOf(nil, func(o *AppOptions) {
 		o.Login, o.Transport = "http://127.0.0.1:1/canary", nil
 	})
 	_, err := a.Token(t.Context())
