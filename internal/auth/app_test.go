@@ -321,7 +321,9 @@ func TestSecretThatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		problem := errors.New("open secret: no such file or directory")
 		e := &entra{t: t}
-		a, _ := appOf(e, func(o *AppOptions) { o.Credential = ClientSecrets(func() (string, error) { return "canary-secret", problem }) })
+		a, _ := appOf(e, func(o *AppOptions) {
+			o.Credential = ClientSecrets(func() (string, error) { return "canary-secret", problem })
+		})
 		_, err := a.Token(t.Context())
 		if e1, ok := errors.AsType[*Error](err); !ok || e1.Class != Operator || err.Error() != "sign-in credential: open secret: no such file or directory" {
 			t.Errorf("Token = %v", err)
