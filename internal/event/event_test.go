@@ -42,7 +42,7 @@ func TestIDTellsItsPartsApart(t *testing.T) {
 }
 
 func TestSubjectsHaveFiveTokens(t *testing.T) {
-	names := map[string][]string{event.AreaMail: event.MailEvents, event.AreaNotification: event.NotificationEvents}
+	names := map[string][]string{event.AreaMail: event.MailEvents, event.AreaNotification: event.NotificationEvents, event.AreaConnection: event.ConnectionEvents}
 	for area, events := range names {
 		for _, name := range events {
 			for _, mailbox := range []string{"sales", event.MailboxToken("sales@contoso.com"), "7f180cbb-a5ae-457c-b7e8-6f5b42ba33e7"} {

@@ -74,7 +74,7 @@ func validateEvent(v any) error {
 }
 
 func TestSchemasAreNamedAndComplete(t *testing.T) {
-	for _, name := range []string{event.AreaMail, event.AreaNotification, event.Envelope} {
+	for _, name := range []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.Envelope} {
 		b, ok := event.Schema(name)
 		if !ok {
 			t.Fatalf("there is no schema %s", name)
@@ -103,7 +103,7 @@ func TestSchemasAreNamedAndComplete(t *testing.T) {
 			t.Errorf("Schema(%q) gave %d bytes", name, len(b))
 		}
 	}
-	if len(event.Schemas()) != 3 {
+	if len(event.Schemas()) != 4 {
 		t.Errorf("%d schemas", len(event.Schemas()))
 	}
 }

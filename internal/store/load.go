@@ -28,6 +28,10 @@ var migrations = [...]func(*bolt.Tx) error{
 		}
 		return nil
 	},
+	func(tx *bolt.Tx) error { // sign-ins
+		_, err := tx.CreateBucketIfNotExists(bucketConnections)
+		return err
+	},
 }
 
 var (
@@ -155,6 +159,7 @@ func (s *Store) loadMemory(btx *bolt.Tx) error {
 	err = errors.Join(err, loadAll(btx, bucketMailboxes, func(m *Mailbox) { s.mailboxes[m.Num] = m }))
 	err = errors.Join(err, loadAll(btx, bucketFeeds, func(f *Feed) { s.feeds[f.Num] = f }))
 	err = errors.Join(err, loadAll(btx, bucketSubscriptions, func(sub *Subscription) { s.subs[sub.ID] = sub }))
+	err = errors.Join(err, loadAll(btx, bucketConnections, func(c *Connection) { s.connections[c.Name] = c }))
 	if err != nil {
 		return err
 	}

@@ -52,15 +52,16 @@ type Store struct {
 	done   chan struct{} // closed when the committer has ended
 	failed chan error    // holds the error after which nothing may be written any more
 
-	mu        sync.RWMutex // guards everything below; never held across a commit
-	mailboxes map[uint32]*Mailbox
-	feeds     map[uint32]*Feed
-	subs      map[string]*Subscription
-	expected  map[[32]byte]uint32 // clientState hash of a subscription being created → feed
-	inbox     *inboxIndex
-	outbox    outboxIndex
-	counters  map[string]uint64
-	epoch     string
+	mu          sync.RWMutex // guards everything below; never held across a commit
+	mailboxes   map[uint32]*Mailbox
+	feeds       map[uint32]*Feed
+	subs        map[string]*Subscription
+	connections map[string]*Connection
+	expected    map[[32]byte]uint32 // clientState hash of a subscription being created → feed
+	inbox       *inboxIndex
+	outbox      outboxIndex
+	counters    map[string]uint64
+	epoch       string
 }
 
 // Open opens or creates the database in dir, which must exist. It refuses what it cannot vouch for, and never
@@ -87,7 +88,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
 		db: db, path: path, opts: opts,
 		ops: make(chan *op, 4096), quit: make(chan struct{}), done: make(chan struct{}), failed: make(chan error, 1),
-		mailboxes: map[uint32]*Mailbox{}, feeds: map[uint32]*Feed{}, subs: map[string]*Subscription{},
+		mailboxes: map[uint32]*Mailbox{}, feeds: map[uint32]*Feed{}, subs: map[string]*Subscription{}, connections: map[string]*Connection{},
 		expected: map[[32]byte]uint32{}, inbox: newInboxIndex(), outbox: outboxIndex{wake: make(chan struct{}, 1)}, counters: map[string]uint64{},
 	}
 	if err := guard(func() error { return s.load(dir, fresh) }); err != nil {

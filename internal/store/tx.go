@@ -29,6 +29,7 @@ var (
 	bucketAcks          = []byte("acks")          // outbox sequence → Ack
 	bucketSequences     = []byte("sequences")     // partition key → uint64
 	bucketQuarantine    = []byte("quarantine")    // sequence → Quarantine
+	bucketConnections   = []byte("connections")   // name → Connection
 )
 
 var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems, bucketReferences,
@@ -282,7 +283,7 @@ func (tx *Tx) PutQuarantine(q *Quarantine) error {
 
 // EncodedEvent is an event ready for the outbox, so that encoding need not be done inside a transaction.
 type EncodedEvent struct {
-	partition string
+	partition string // empty: the event has no sequence
 	counter   string
 	payload   []byte // JSON, without sequence, epoch and the closing brace
 }
@@ -299,7 +300,11 @@ func EncodeEvent(e *event.Event) (EncodedEvent, error) {
 		return EncodedEvent{}, fmt.Errorf("event %s has no data", e.ID)
 	}
 	b = append(append(b[:len(b)-1], `,"data":`...), e.Data...) // made by our own encoder: not read again
-	return EncodedEvent{e.PartitionKey(), "events_" + e.Area + "_" + e.Name, b}, nil
+	enc := EncodedEvent{e.PartitionKey(), "events_" + e.Area + "_" + e.Name, b}
+	if !e.Numbered() {
+		enc.partition = ""
+	}
+	return enc, nil
 }
 
 // AppendEvent is EncodeEvent and Append in one. What it sets in e is final only once the transaction is committed.
@@ -311,36 +316,46 @@ func (tx *Tx) AppendEvent(e *event.Event) error {
 	if err != nil {
 		return err
 	}
-	e.Sequence, e.Epoch = tx.dirty.sequences[enc.partition], tx.s.epoch
+	if e.Numbered() {
+		e.Sequence, e.Epoch = tx.dirty.sequences[enc.partition], tx.s.epoch
+	}
 	return nil
 }
 
-// Append puts an event into the outbox and gives it the next sequence number of its watch and mailbox.
+// Append puts an event into the outbox and gives it the next sequence number of its watch and mailbox, if it has one.
 func (tx *Tx) Append(e EncodedEvent) error {
-	if tx.dirty.sequences == nil {
-		tx.dirty.sequences = map[string]uint64{}
-	}
-	n, ok := tx.dirty.sequences[e.partition]
-	if !ok {
-		if v := tx.bucket(bucketSequences).Get([]byte(e.partition)); v != nil {
-			n = binary.BigEndian.Uint64(v)
-		}
-	}
 	row := make([]byte, checksumSize, len(e.payload)+64)
 	row = append(row, e.payload...)
-	row = strconv.AppendUint(append(row, `,"sequence":`...), n+1, 10)
-	row = append(strconv.AppendQuote(append(row, `,"epoch":`...), tx.s.epoch), '}')
+	if e.partition != "" {
+		row = strconv.AppendUint(append(row, `,"sequence":`...), tx.nextSequence(e.partition), 10)
+		row = strconv.AppendQuote(append(row, `,"epoch":`...), tx.s.epoch)
+	}
+	row = append(row, '}')
 	b := tx.appending(bucketOutbox)
 	seq, err := b.NextSequence()
 	if err != nil {
 		return err
 	}
-	tx.dirty.sequences[e.partition] = n + 1
 	tx.Count(e.counter, 1)
 	tx.Count(counterAppended, 1)
 	tx.wakeOutbox()
 	putChecksum(row)
 	return b.Put(key64(seq), row)
+}
+
+// nextSequence counts the events of a watch and mailbox.
+func (tx *Tx) nextSequence(partition string) uint64 {
+	if tx.dirty.sequences == nil {
+		tx.dirty.sequences = map[string]uint64{}
+	}
+	n, ok := tx.dirty.sequences[partition]
+	if !ok {
+		if v := tx.bucket(bucketSequences).Get([]byte(partition)); v != nil {
+			n = binary.BigEndian.Uint64(v)
+		}
+	}
+	tx.dirty.sequences[partition] = n + 1
+	return n + 1
 }
 
 // Mailbox returns a copy of a mailbox's record.
