@@ -11,14 +11,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/probe"
 )
 
 func checkCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, online bool
 	cmd := &cobra.Command{
-		Use:     "check",
-		Short:   "Every mistake in the configuration with its line, or what run would do",
-		Example: "  TRIGGERD_CONFIG=./triggerd.yaml triggerd check",
+		Use:   "check",
+		Short: "Every mistake in the configuration with its line, or what run would do",
+		Long: "Loads the configuration, reports every mistake with its line, and says what run would do. With --online it also asks NATS, the\n" +
+			"login endpoints and Graph, and says for each connection and mailbox what can be read, with the remedy and who must act.",
+		Example: "  TRIGGERD_CONFIG=./triggerd.yaml triggerd check\n  triggerd check --online",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			set, file, err := loadConfiguration()
@@ -28,13 +31,26 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), describe(set, file))
+			f := describe(set, file)
+			if online {
+				if f.Online, err = checkOnline(cmd.Context(), set, file); err != nil {
+					return err
+				}
 			}
-			return explain(cmd.OutOrStdout(), describe(set, file))
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), f); err != nil {
+					return err
+				}
+				return verdict(f.Online)
+			}
+			if err := explain(cmd.OutOrStdout(), f); err != nil || !online {
+				return err
+			}
+			return explainOnline(cmd.OutOrStdout(), f.Online)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&online, "online", false, "also ask NATS, the login endpoints and Graph")
 	return cmd
 }
 
@@ -74,6 +90,7 @@ type facts struct {
 	Connections []connectionFact `json:"connections"`
 	Watches     []watchFact      `json:"watches"`
 	Warnings    []string         `json:"warnings,omitempty"`
+	Online      []probe.Finding  `json:"online,omitempty"`
 }
 
 type connectionFact struct {
@@ -97,6 +114,7 @@ type watchFact struct {
 
 type mailboxFact struct {
 	Address string `json:"address"`
+	By      string `json:"by,omitempty"` // where it differs from the watch's
 	Subject string `json:"subject"`
 }
 
@@ -113,14 +131,36 @@ func describe(set config.Settings, file *config.File) facts {
 		w := &file.Watches[i]
 		if c := file.Connections[w.Connection]; !used[w.Connection] {
 			used[w.Connection] = true
-			f.Connections = append(f.Connections, connectionFact{w.Connection, c.Cloud.Name, c.Tenant, "as the app, with a client secret"})
+			f.Connections = append(f.Connections, connectionFact{w.Connection, c.Cloud.Name, c.Tenant, signsIn(&c)})
 		}
-		f.Watches = append(f.Watches, describeWatch(set, w))
+		f.Watches = append(f.Watches, describeWatch(set, w, file.Connections[w.Connection].Auth))
 	}
 	return f
 }
 
-func describeWatch(set config.Settings, w *config.Watch) watchFact {
+// signsIn says how a connection proves who it is.
+func signsIn(c *config.Connection) string {
+	with := ""
+	switch {
+	case len(c.ClientSecretFiles) > 0:
+		with = "with a client secret"
+	case c.CertificateFile != "":
+		with = "with a certificate"
+	case c.FederatedTokenFile != "":
+		with = "with a token of another issuer"
+	case c.ManagedIdentity:
+		return "as the managed identity of this machine"
+	}
+	switch {
+	case c.Auth == config.AuthDelegated && with == "":
+		return "for a user, as a public client (triggerd login " + c.Name + ")"
+	case c.Auth == config.AuthDelegated:
+		return "for a user (triggerd login " + c.Name + "), " + with
+	}
+	return "as the app, " + with
+}
+
+func describeWatch(set config.Settings, w *config.Watch, auth config.Auth) watchFact {
 	out := watchFact{Name: w.Name, Connection: w.Connection, Events: w.Mail.Events, Content: w.Content.String(), Start: "now"}
 	for _, ref := range w.Mail.Folders {
 		name := ref.Name
@@ -147,7 +187,11 @@ func describeWatch(set config.Settings, w *config.Watch) watchFact {
 		out.Start = "what arrived in the last " + w.Start.Back.Round(time.Minute).String()
 	}
 	for _, m := range w.Mailboxes {
-		out.Mailboxes = append(out.Mailboxes, mailboxFact{m.Address, fmt.Sprintf("%s.%s.%s.>", set.SubjectPrefix, w.Name, m.Token())})
+		by := ""
+		if auth == config.AuthDelegated && !m.IsMe() { // P-6
+			by = fmt.Sprintf("polling every %v: delegated access has no subscriptions on somebody else's mailbox", set.PollInterval)
+		}
+		out.Mailboxes = append(out.Mailboxes, mailboxFact{m.Address, by, fmt.Sprintf("%s.%s.%s.>", set.SubjectPrefix, w.Name, m.Token())})
 	}
 	return out
 }
@@ -170,6 +214,9 @@ func explain(w io.Writer, f facts) error {
 		}
 		for _, m := range x.Mailboxes {
 			fmt.Fprintf(&b, "  %s → %s\n", m.Address, m.Subject)
+			if m.By != "" {
+				fmt.Fprintf(&b, "    by %s\n", m.By)
+			}
 		}
 	}
 	public := "none: nothing is pushed"

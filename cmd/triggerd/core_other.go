@@ -2,4 +2,8 @@
 
 package main
 
+import "os"
+
 func noCoreDumps() {}
+
+func likeOwner(*os.File, os.FileInfo) error { return nil }

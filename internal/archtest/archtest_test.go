@@ -28,16 +28,19 @@ var rooms = map[string][]string{
 	"store":         {"event"},
 	"graph":         {},
 	"auth":          {},
+	"seal":          {},
+	"connections":   {"event", "config", "store", "auth", "seal"},
+	"probe":         {"config", "connections", "graph"},
 	"changes":       {"event", "store", "config"}, // config for the type of the filter
 	"webhook":       {"event", "store"},
 	"subscriptions": {"event", "graph", "store"},
 	"delta":         {"event", "graph", "store", "changes", "config"},
 	"publish":       {"event", "store"},
 	"status":        {"event", "store"},
-	"daemon":        {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status"},
+	"daemon":        {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal"},
 	"emulator":      {},
 	"archtest":      {},
-	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "daemon", "emulator"},
+	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "daemon", "emulator"},
 }
 
 // forTests are the rooms that the tests of every room may import beside those of its code.
@@ -63,6 +66,11 @@ var doors = []door{
 	{"github.com/goccy/go-yaml", []string{"config"}, nobody, "settings are read once"},
 	{"github.com/expr-lang/expr", []string{"config"}, nobody, "a filter is compiled when it is read, and only matched later"},
 	{"golang.org/x/oauth2", []string{"auth"}, nobody, "tokens are got, kept and refreshed in one place"},
+	{"github.com/go-jose", []string{"auth", "emulator"}, everybody, "signatures are made and checked where sign-in is"},
+	{"github.com/coreos/go-oidc", []string{"auth"}, nobody, "signatures are made and checked where sign-in is"},
+	{"software.sslmate.com/src/go-pkcs12", []string{"auth"}, nobody, "keys are read where they are used"},
+	{"golang.org/x/crypto", []string{"seal"}, nobody, "what is sealed is sealed in one place"},
+	{"github.com/prometheus", []string{"status"}, nobody, "metrics are the report in another form"},
 	{"github.com/spf13/cobra", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
 	{"github.com/spf13/pflag", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
 	{"github.com/jhillyerd/enmime", []string{"emulator"}, nobody, "the daemon never parses mail"},
@@ -70,7 +78,7 @@ var doors = []door{
 	{"github.com/cloudevents", nobody, everybody, "an independent reader, for tests"},
 	{"github.com/santhosh-tekuri/jsonschema", nobody, everybody, "an independent reader, for tests"},
 	{"github.com/rogpeppe/go-internal", nobody, everybody, "scripts, for tests"},
-	{"net/http", []string{"graph", "auth", "webhook", "status", "subscriptions", "emulator", "daemon", "cmd/triggerd"}, everybody, "only graph calls Graph, and only listeners listen; subscriptions checks the public URL from outside"},
+	{"net/http", []string{"graph", "auth", "connections", "webhook", "status", "subscriptions", "emulator", "daemon", "cmd/triggerd"}, everybody, "only graph calls Graph, and only listeners listen; subscriptions checks the public URL from outside"},
 }
 
 // vague are names that say nothing about what is inside.

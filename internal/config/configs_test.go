@@ -19,10 +19,7 @@ func example(t *testing.T, name string) string {
 }
 
 // unsupported are fields that are refused, so that the example does not show them.
-var unsupported = map[string]bool{
-	"connection.client_secret": true, "connection.certificate_file": true, "connection.certificate_key_file": true,
-	"connection.federated_token_file": true, "connection.extra_scopes": true, "watch.calendar": true, "watch.rich": true,
-}
+var unsupported = map[string]bool{"connection.client_secret": true, "watch.calendar": true, "watch.rich": true}
 
 func TestExampleWatchFile(t *testing.T) {
 	text := example(t, "triggerd.yaml")
@@ -40,7 +37,7 @@ func TestExampleWatchFile(t *testing.T) {
 	}
 	for field := range p.known {
 		_, name, _ := strings.Cut(field, ".")
-		if shown := regexp.MustCompile(`\b` + name + `:`).MatchString(commented); shown == unsupported[field] {
+		if shown := regexp.MustCompile(`\b` + name + `\b`).MatchString(commented); shown == unsupported[field] {
 			t.Errorf("field %s: shown %v", field, shown)
 		}
 	}
@@ -74,7 +71,7 @@ func TestLabWatchFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := f.Connections["lab"]
-	s, err := ReadSecret(c.ClientSecretFile)
+	s, err := ReadSecret(c.ClientSecretFiles[0])
 	if err != nil || s.Reveal() != "emulator-secret" || c.Cloud.Graph != "http://127.0.0.1:9000/v1.0" || !c.Cloud.Custom {
 		t.Errorf("connection %+v, %v", c, err)
 	}

@@ -18,14 +18,34 @@ type File struct {
 	Warnings    []string // what is allowed and probably not meant; "name:line: what, remedy"
 }
 
-// Connection is one identity that may read Graph: an app registration that signs in as itself.
+// Connection is one identity that may read Graph: an app registration that signs in as itself, or for a user.
 type Connection struct {
-	Name             string
-	Cloud            Cloud
-	Tenant           string // directory id or a domain of it
-	ClientID         string
-	ClientSecretFile string // read anew for every sign-in, see ReadSecret
+	Name     string
+	Cloud    Cloud
+	Tenant   string // directory id, a domain of it, or for a delegated one common, organizations or consumers
+	ClientID string // empty for the system-assigned managed identity
+	Auth     Auth
+
+	// The credential: one kind at most, and exactly one for AuthApp. The files are read anew when they are used.
+	ClientSecretFiles       []string // the newest first, see ReadSecret
+	CertificateFile         string   // PEM or PKCS#12
+	CertificateKeyFile      string   // PEM; empty: in CertificateFile
+	CertificatePasswordFile string   // of PKCS#12; empty: none
+	FederatedTokenFile      string
+	ManagedIdentity         bool
+
+	ExtraScopes []string // of a delegated one, beside what the watches need
+	Unreachable []string // mailboxes that must be out of reach; check --online proves it
 }
+
+// Auth is how a connection signs in.
+type Auth string
+
+// The ways.
+const (
+	AuthApp       Auth = "app"       // as itself
+	AuthDelegated Auth = "delegated" // for the user who signed in
+)
 
 // Watch is what the operator declares.
 type Watch struct {
@@ -58,15 +78,21 @@ type Mailbox struct {
 
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
+// Me is the mailbox of the user who signed in.
+const Me = "me"
+
+// IsMe reports whether it is the signed-in user's own mailbox.
+func (m Mailbox) IsMe() bool { return m.Address == Me }
+
 // IsID reports whether the mailbox is named by its Graph user id.
 func (m Mailbox) IsID() bool { return guid.MatchString(m.Address) }
 
-// Token is the mailbox in subjects: its alias, its user id, or a digest of its address.
+// Token is the mailbox in subjects: its alias, its user id, "me", or a digest of its address.
 func (m Mailbox) Token() string {
 	switch {
 	case m.Alias != "":
 		return m.Alias
-	case m.IsID():
+	case m.IsID(), m.IsMe():
 		return m.Address
 	}
 	return event.MailboxToken(m.Address)

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,7 +117,7 @@ func (p *parse) cloud(name string, k, v ast.Node) {
 	if !ok {
 		p.bad(at["like"].value, "unknown cloud %q%s", like, cmp.Or(didYouMean(like, names(builtin)), "; there are "+strings.Join(names(builtin), ", ")))
 	}
-	c.NoDelta, c.MailMax = model.NoDelta, model.MailMax
+	c.NoDelta, c.MailMax, c.Portal, c.Federated, c.Environment, c.Personal = model.NoDelta, model.MailMax, model.Portal, model.Federated, model.Environment, model.Personal
 	p.file.Clouds[name] = c
 }
 
@@ -143,108 +141,5 @@ func (p *parse) later(what, remedy string) func(ast.Node) {
 			return
 		}
 		p.bad(n, "%s is not supported by this version: %s", what, remedy)
-	}
-}
-
-func (p *parse) connection(name string, k, v ast.Node) {
-	if !isName(name) {
-		p.bad(k, "connection name %q: %s", name, nameRule)
-	}
-	c, cloud, auth := Connection{Name: name}, "global", "app"
-	at := p.fields(v, "connection", map[string]func(ast.Node){
-		"cloud":                func(n ast.Node) { cloud = p.text(n, "cloud") },
-		"tenant":               func(n ast.Node) { c.Tenant = p.text(n, "tenant") },
-		"client_id":            func(n ast.Node) { c.ClientID = p.text(n, "client_id") },
-		"auth":                 func(n ast.Node) { auth = p.text(n, "auth") },
-		"client_secret":        p.later("a secret in this file", "put it into a file of its own, and name that in client_secret_file"),
-		"client_secret_file":   func(n ast.Node) { c.ClientSecretFile = p.text(n, "client_secret_file") },
-		"certificate_file":     p.later("certificate_file", "use client_secret_file"),
-		"certificate_key_file": p.later("certificate_key_file", "use client_secret_file"),
-		"federated_token_file": p.later("federated_token_file", "use client_secret_file"),
-		"extra_scopes":         p.extraScopes,
-	})
-	var ok bool
-	if c.Cloud, ok = p.file.Clouds[cloud]; !ok {
-		p.bad(at["cloud"].value, "unknown cloud %q%s", cloud, cmp.Or(didYouMean(cloud, names(p.file.Clouds)), "; there are "+strings.Join(names(p.file.Clouds), ", ")))
-	}
-	switch auth {
-	case "app":
-	case "delegated":
-		p.bad(at["auth"].value, "auth: delegated is not supported by this version: use app, with application permissions")
-	default:
-		p.bad(at["auth"].value, "auth: %q is not one of app, delegated", auth)
-	}
-	p.registration(&c, at, k)
-	p.credential(&c, at, k)
-	p.file.Connections[name] = c
-}
-
-// extraScopes belong to delegated sign-in; an empty list asks for nothing.
-func (p *parse) extraScopes(n ast.Node) {
-	count := 0
-	p.list(n, "extra_scopes", func(ast.Node) { count++ })
-	if count > 0 {
-		p.bad(n, "extra_scopes: with auth app the permissions are those of the app registration: leave it out")
-	}
-}
-
-var domain = regexp.MustCompile(`^([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+$`)
-
-// registration checks tenant and client_id.
-func (p *parse) registration(c *Connection, at map[string]entry, k ast.Node) {
-	tenant, given := at["tenant"]
-	switch strings.ToLower(c.Tenant) {
-	case "common", "organizations", "consumers":
-		p.bad(tenant.value, "tenant: %q does not work without a user: give the tenant's id or one of its domains", c.Tenant)
-	case "":
-		if !given {
-			p.bad(k, "connection %q has no tenant: give the tenant's id or one of its domains", c.Name)
-		}
-	default:
-		if !guid.MatchString(c.Tenant) && !domain.MatchString(c.Tenant) {
-			p.bad(tenant.value, "tenant: %q is neither a tenant id nor a domain", c.Tenant)
-		}
-	}
-	id, given := at["client_id"]
-	switch {
-	case !given:
-		p.bad(k, "connection %q has no client_id: give the app registration's application id", c.Name)
-	case !guid.MatchString(c.ClientID):
-		p.bad(id.value, "client_id: %q is not an application id: copy the GUID from the app registration's overview", c.ClientID)
-	}
-}
-
-// credential wants exactly one, and with a directory known looks whether it can be read.
-func (p *parse) credential(c *Connection, at map[string]entry, k ast.Node) {
-	var given []string
-	for _, name := range []string{"client_secret_file", "certificate_file", "federated_token_file"} {
-		if _, ok := at[name]; ok {
-			given = append(given, name)
-		}
-	}
-	switch {
-	case len(given) == 0:
-		p.bad(k, "connection %q has no credential: name the file with the client secret in client_secret_file", c.Name)
-	case len(given) > 1:
-		p.bad(at[given[1]].key, "connection %q has several credentials (%s): keep one", c.Name, strings.Join(given, ", "))
-	}
-	n := at["client_secret_file"].value
-	if n == nil {
-		return
-	}
-	if c.ClientSecretFile == "" {
-		p.bad(n, "client_secret_file: names no file")
-		return
-	}
-	if p.dir == "" {
-		return
-	}
-	if !filepath.IsAbs(c.ClientSecretFile) {
-		c.ClientSecretFile = filepath.Join(p.dir, c.ClientSecretFile)
-	}
-	if _, err := ReadSecret(c.ClientSecretFile); err != nil {
-		p.bad(n, "client_secret_file: %v", err)
-	} else if fi, err := os.Stat(c.ClientSecretFile); err == nil && fi.Mode().Perm()&0o004 != 0 {
-		p.warn(n, "client_secret_file: %s can be read by everybody on this machine: chmod o-r", c.ClientSecretFile)
 	}
 }

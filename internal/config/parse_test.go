@@ -64,12 +64,12 @@ clouds:
 	if len(f.Clouds) != 5 || len(f.Connections) != 2 || len(f.Watches) != 2 || len(f.Warnings) != 0 {
 		t.Fatalf("%d clouds, %d connections, %d watches, warnings %q", len(f.Clouds), len(f.Connections), len(f.Watches), f.Warnings)
 	}
-	lab := Cloud{Name: "lab", Graph: "http://127.0.0.1:9000/v1.0", Login: "http://localhost:9000", NoDelta: true, MailMax: 7 * 24 * time.Hour, Custom: true}
+	lab := Cloud{Name: "lab", Graph: "http://127.0.0.1:9000/v1.0", Login: "http://localhost:9000", NoDelta: true, MailMax: 7 * 24 * time.Hour, Custom: true, Portal: "https://portal.azure.cn", Federated: "api://AzureADTokenExchangeChina", Environment: builtin["china"].Environment}
 	if got := f.Connections["lab"].Cloud; got != lab || got.Scope() != "http://127.0.0.1:9000/.default" {
 		t.Errorf("cloud lab %+v, scope %s", got, got.Scope())
 	}
-	contoso := Connection{Name: "contoso", Cloud: builtin["usgov-l5"], Tenant: "contoso.onmicrosoft.us", ClientID: "507c3b9a-67b8-463d-88a2-15a8cefb2111", ClientSecretFile: "/run/secret"}
-	if got := f.Connections["contoso"]; got != contoso || got.Cloud.Scope() != "https://dod-graph.microsoft.us/.default" {
+	contoso := Connection{Name: "contoso", Cloud: builtin["usgov-l5"], Tenant: "contoso.onmicrosoft.us", ClientID: "507c3b9a-67b8-463d-88a2-15a8cefb2111", Auth: AuthApp, ClientSecretFiles: []string{"/run/secret"}}
+	if got := f.Connections["contoso"]; !reflect.DeepEqual(got, contoso) || got.Cloud.Scope() != "https://dod-graph.microsoft.us/.default" {
 		t.Errorf("connection contoso %+v", got)
 	}
 	when := f.Watches[0].When
@@ -160,14 +160,11 @@ func TestMistakes(t *testing.T) {
 		{"tenant", "84bd8158-6d4d-4958-8b9f-9d6445542f95", "a/../b", `3: tenant: "a/../b" is neither a tenant id nor a domain`},
 		{"no client", "    client_id: 507c3b9a-67b8-463d-88a2-15a8cefb2111\n", "", `2: connection "contoso" has no client_id: give the app registration's application id`},
 		{"client", "507c3b9a-67b8-463d-88a2-15a8cefb2111", "triggerd", `4: client_id: "triggerd" is not an application id: copy the GUID from the app registration's overview`},
-		{"delegated", "tenant:", "auth: delegated\n    tenant:", `3: auth: delegated is not supported by this version: use app, with application permissions`},
 		{"auth", "tenant:", "auth: magic\n    tenant:", `3: auth: "magic" is not one of app, delegated`},
 		{"scopes", "tenant:", "extra_scopes: [Mail.Read]\n    tenant:", `3: extra_scopes: with auth app the permissions are those of the app registration: leave it out`},
-		{"no credential", "    client_secret_file: /run/secret\n", "", `2: connection "contoso" has no credential: name the file with the client secret in client_secret_file`},
-		{"certificate", "client_secret_file: /run/secret", "certificate_file: /run/cert", `5: certificate_file is not supported by this version: use client_secret_file`},
-		{"federated token", "client_secret_file: /run/secret", "federated_token_file: /run/token", `5: federated_token_file is not supported by this version: use client_secret_file`},
-		{"two credentials", "tenant:", "certificate_file: /run/cert\n    tenant:", "3: certificate_file is not supported by this version: use client_secret_file\n3: connection \"contoso\" has several credentials (client_secret_file, certificate_file): keep one"},
-		{"secret in the file", "client_secret_file: /run/secret", "client_secret: canary", "2: connection \"contoso\" has no credential: name the file with the client secret in client_secret_file\n5: a secret in this file is not supported by this version: put it into a file of its own, and name that in client_secret_file"},
+		{"no credential", "    client_secret_file: /run/secret\n", "", `2: connection "contoso" has no credential: give it client_secret_file, certificate_file, federated_token_file, or managed_identity: true`},
+		{"two credentials", "tenant:", "certificate_file: /run/cert\n    tenant:", "3: connection \"contoso\" has several credentials (client_secret_file, certificate_file): keep one"},
+		{"secret in the file", "client_secret_file: /run/secret", "client_secret: canary", "2: connection \"contoso\" has no credential: give it client_secret_file, certificate_file, federated_token_file, or managed_identity: true\n5: a secret in this file is not supported by this version: put it into a file of its own, and name that in client_secret_file"},
 		{"secret file without a name", "/run/secret", `""`, `5: client_secret_file: names no file`},
 
 		{"no connection", "    connection: contoso\n", "", `7: watch "sales" has no connection: name one of contoso`},
@@ -349,7 +346,7 @@ func TestLoad(t *testing.T) {
 	if msg != "" || len(f.Warnings) != 0 {
 		t.Fatalf("with a good secret: %+v, %s", f, msg)
 	}
-	if s, err := ReadSecret(f.Connections["contoso"].ClientSecretFile); err != nil || s.Reveal() != "canary" {
+	if s, err := ReadSecret(f.Connections["contoso"].ClientSecretFiles[0]); err != nil || s.Reveal() != "canary" {
 		t.Errorf("secret %v, %v", s.Reveal() == "canary", err)
 	}
 	if _, err := Load(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "write one, or name another in TRIGGERD_CONFIG") {

@@ -31,6 +31,7 @@ type Settings struct {
 	StateDir        string `envconfig:"TRIGGERD_STATE_DIR" desc:"directory of the database and the embedded broker's store; default $STATE_DIRECTORY, else /var/lib/triggerd"`
 	Listen          string `envconfig:"TRIGGERD_LISTEN" default:":8080" desc:"host:port of the public listener, webhook routes only"`
 	PublicURL       string `envconfig:"TRIGGERD_PUBLIC_URL" desc:"https base URL of the public listener as Graph sees it; none: no push, polling only"`
+	StateKeyFile    string `envconfig:"TRIGGERD_STATE_KEY_FILE" desc:"file with the keys that seal sign-ins of users at rest, see triggerd key; default the systemd credential state_key"`
 	AdminListen     string `envconfig:"TRIGGERD_ADMIN_LISTEN" default:"127.0.0.1:8081" desc:"host:port of the status API, metrics and health checks; loopback only"`
 	NATSURL         string `envconfig:"TRIGGERD_NATS_URL" desc:"URLs of the broker, comma-separated; none: an embedded one"`
 	NATSListen      string `envconfig:"TRIGGERD_NATS_LISTEN" default:"127.0.0.1:4222" desc:"host:port of the embedded broker"`
@@ -55,7 +56,7 @@ type Settings struct {
 }
 
 // later are variables of the design that this version does not have: named, so that nobody waits for their effect.
-var later = []string{"TRIGGERD_TLS_CERT_FILE", "TRIGGERD_TLS_KEY_FILE", "TRIGGERD_ACME_EMAIL", "TRIGGERD_STATE_KEY_FILE"}
+var later = []string{"TRIGGERD_TLS_CERT_FILE", "TRIGGERD_TLS_KEY_FILE", "TRIGGERD_ACME_EMAIL"}
 
 // LoadSettings reads the environment. The error joins all mistakes, unknown TRIGGERD_ variables among them.
 func LoadSettings() (Settings, error) {
@@ -68,8 +69,24 @@ func LoadSettings() (Settings, error) {
 			s.StateDir = dir
 		}
 	}
+	if s.StateKeyFile == "" {
+		s.StateKeyFile = credential("state_key")
+	}
 	s.PublicURL = strings.TrimRight(s.PublicURL, "/")
 	return s, errors.Join(append(problems, s.check()...)...)
+}
+
+// credential is the file of a systemd credential; empty when there is none.
+func credential(name string) string {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return ""
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // load fills the settings one by one: envconfig stops at the first value that it cannot read, and all mistakes are

@@ -50,6 +50,7 @@ func (p *parse) watch(name string, k, v ast.Node) string {
 	if w.Content == event.ContentReference && w.When != nil {
 		p.bad(at["when"].value, "when: with content reference nothing is read that could be filtered: leave it out, or write content ids")
 	}
+	p.reach(&w, at)
 	p.file.Watches = append(p.file.Watches, w)
 	return w.Connection
 }
@@ -99,15 +100,36 @@ func (p *parse) mailbox(v ast.Node) (m Mailbox, ok bool) {
 	if len(p.problems) > before {
 		return m, false
 	}
-	local, host, at := strings.Cut(m.Address, "@")
 	switch {
-	case strings.EqualFold(m.Address, "me"):
-		p.bad(v, `mailbox "me" is the signed-in user, and with auth app there is none: give the address`)
-	case m.IsID():
-	case !at || local == "" || host == "" || strings.ContainsAny(m.Address, "/\\?*<>\"|,; \t\r\n") || strings.Contains(host, "@"):
+	case strings.EqualFold(m.Address, Me):
+		m.Address = Me // whether there is a signed-in user is known with the connection
+	case !m.IsID() && !isAddress(m.Address):
 		p.bad(v, "mailbox %q is neither an address nor a Graph user id", m.Address)
 	}
 	return m, len(p.problems) == before
+}
+
+func isAddress(s string) bool {
+	local, host, at := strings.Cut(s, "@")
+	return at && local != "" && host != "" && !strings.ContainsAny(s, "/\\?*<>\"|,; \t\r\n") && !strings.Contains(host, "@")
+}
+
+// reach compares the mailboxes of a watch with what its connection can see and be told.
+func (p *parse) reach(w *Watch, at map[string]entry) {
+	c, ok := p.file.Connections[w.Connection]
+	n := at["mailboxes"].value
+	if !ok || n == nil {
+		return
+	}
+	for _, m := range w.Mailboxes {
+		switch {
+		case m.IsMe() && c.Auth == AuthApp:
+			p.bad(n, `mailbox "me" is the signed-in user, and with auth app there is none: give the address`)
+		case c.Auth == AuthApp || m.IsMe():
+		case w.needsPush() != "": // P-6, P-7
+			p.bad(n, "mailbox %q: %s needs notifications, and delegated access has them for `me` only: take a connection with auth app, or another delivery and content", m.Address, w.needsPush())
+		}
+	}
 }
 
 func (p *parse) mail(n ast.Node, content event.Content) (m Mail) {

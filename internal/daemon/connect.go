@@ -3,60 +3,61 @@ package daemon
 import (
 	"fmt"
 
-	"github.com/triggerd/triggerd/internal/auth"
 	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/connections"
 	"github.com/triggerd/triggerd/internal/delta"
 	"github.com/triggerd/triggerd/internal/graph"
+	"github.com/triggerd/triggerd/internal/seal"
 )
 
-// connection is one configured connection at work.
-type connection struct {
-	cloud config.Cloud
-	app   *auth.App
-	graph *graph.Client
-}
-
-// connect makes the clients of all connections. Nothing is requested yet.
-func connect(o Options) (map[string]*connection, error) {
-	out := map[string]*connection{}
+// connect makes the connections and their clients. Nothing is requested yet.
+func (d *Daemon) connect() (err error) {
+	o := &d.opts
+	var keys *seal.Keys
+	if o.Settings.StateKeyFile != "" {
+		if keys, err = seal.ReadKeys(o.Settings.StateKeyFile); err != nil {
+			return fmt.Errorf("TRIGGERD_STATE_KEY_FILE: %w", err)
+		}
+	}
+	d.connections, err = connections.New(d.store, connections.Options{
+		File: o.File, Keys: keys, KeyFile: o.Settings.StateKeyFile, Transport: o.Transport, Resumed: d.resumed, Log: d.room("connections"),
+	})
+	if err != nil {
+		return err
+	}
+	d.graphs = map[string]*graph.Client{}
 	for name, c := range o.File.Connections {
-		log := o.Log.With().Str("connection", name).Logger()
-		app := auth.NewApp(auth.AppOptions{
-			Login: c.Cloud.Login, Tenant: c.Tenant, ClientID: c.ClientID, Scope: c.Cloud.Scope(),
-			Secret: func() (string, error) {
-				s, err := config.ReadSecret(c.ClientSecretFile)
-				return s.Reveal(), err
-			},
-			Transport: o.Transport, Log: log,
-		})
-		client, err := graph.New(graph.Options{
-			Root: c.Cloud.Graph, Tokens: app, Transport: o.Transport, NoDelta: c.Cloud.NoDelta,
-			UserAgent: "triggerd/" + o.Version, Log: log,
+		d.graphs[name], err = graph.New(graph.Options{
+			Root: c.Cloud.Graph, Tokens: d.connections.Source(name), Transport: o.Transport, NoDelta: c.Cloud.NoDelta,
+			UserAgent: "triggerd/" + o.Version, Log: o.Log.With().Str("connection", name).Logger(),
 		})
 		if err != nil {
-			return nil, fmt.Errorf("connection %s: %w", name, err)
+			return fmt.Errorf("connection %s: %w", name, err)
 		}
-		out[name] = &connection{c.Cloud, app, client}
 	}
-	return out, nil
+	return nil
+}
+
+// resumed catches up with what a connection missed while it waited for a person.
+func (d *Daemon) resumed(connection string) {
+	d.delta.Resume(connection)
+	d.subscriptions.Resume(connection)
 }
 
 // targets turns watches over mailboxes into mailboxes with their watches: watches over the same mailbox share feeds.
-func targets(o Options) []delta.Target {
+func (d *Daemon) targets() []delta.Target {
+	o := &d.opts
 	var out []delta.Target
 	index := map[string]int{}
-	for _, w := range o.File.Watches {
+	for i := range o.File.Watches {
+		w := &o.File.Watches[i]
 		for _, m := range w.Mailboxes {
 			key := w.Connection + "\x00" + foldAddress(m.Address)
 			i, ok := index[key]
 			if !ok {
 				i = len(out)
 				index[key] = i
-				t := delta.Target{Connection: w.Connection, Tenant: o.File.Connections[w.Connection].Tenant, Address: m.Address}
-				if m.IsID() {
-					t.UserID = m.Address
-				}
-				out = append(out, t)
+				out = append(out, delta.Target{Connection: w.Connection, Address: m.Address, Identity: d.identity(w.Connection, m)})
 			}
 			out[i].Watches = append(out[i].Watches, watch(o, w, m))
 		}
@@ -64,11 +65,31 @@ func targets(o Options) []delta.Target {
 	return out
 }
 
-func watch(o Options, w config.Watch, m config.Mailbox) delta.Watch {
+// identity tells whose mailbox it is: the tenant of a delegated connection is known once somebody has signed in.
+func (d *Daemon) identity(connection string, m config.Mailbox) func() (tenant, userID string) {
+	return func() (tenant, userID string) {
+		tenant, user := d.connections.Identity(connection)
+		switch {
+		case m.IsMe():
+			return tenant, user
+		case m.IsID():
+			return tenant, m.Address
+		}
+		return tenant, ""
+	}
+}
+
+func watch(o *Options, w *config.Watch, m config.Mailbox) delta.Watch {
 	out := delta.Watch{
 		Name: w.Name, Token: m.Token(), Alias: m.Alias, Events: w.Mail.Events, Content: w.Content,
 		Push: o.Settings.PublicURL != "" && w.Delivery != config.DeliveryPoll,
 		Back: w.Start.Back, All: w.Start.All,
+	}
+	switch {
+	case o.File.Connections[w.Connection].Auth == config.AuthDelegated && !m.IsMe(): // P-6, P-7
+		out.Push, out.NoPush = false, "delegated access has no subscriptions on somebody else's mailbox"
+	case !out.Push && w.Delivery != config.DeliveryPoll:
+		out.NoPush = "no public URL is configured"
 	}
 	for _, f := range w.Mail.Folders {
 		out.Folders = append(out.Folders, delta.FolderRef(f))

@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/connections"
 	"github.com/triggerd/triggerd/internal/delta"
+	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/publish"
 	"github.com/triggerd/triggerd/internal/status"
 	"github.com/triggerd/triggerd/internal/store"
@@ -45,7 +47,8 @@ type Daemon struct {
 
 	store         *store.Store
 	embedded      *publish.Embedded // nil with a broker of its own
-	connections   map[string]*connection
+	connections   *connections.Room
+	graphs        map[string]*graph.Client // by connection
 	delta         *delta.Room
 	subscriptions *subscriptions.Room
 	webhook       *webhook.Handler
@@ -120,19 +123,20 @@ func (d *Daemon) wirePublisher() (err error) {
 // wireGraph makes the rooms that speak with Graph.
 func (d *Daemon) wireGraph() (err error) {
 	s := &d.opts.Settings
-	if d.connections, err = connect(d.opts); err != nil {
+	if err = d.connect(); err != nil {
 		return err
 	}
 	graphs, noDelta := map[string]delta.Graph{}, map[string]bool{}
 	asks := map[string]subscriptions.Graph{}
-	for name, c := range d.connections {
-		graphs[name], asks[name], noDelta[name] = c.graph, c.graph, c.cloud.NoDelta
+	for name, c := range d.graphs {
+		graphs[name], asks[name], noDelta[name] = c, c, d.opts.File.Connections[name].Cloud.NoDelta
 	}
 	d.delta, err = delta.New(d.store, delta.Options{
-		Graphs: graphs, NoDelta: noDelta, Targets: targets(d.opts),
+		Graphs: graphs, NoDelta: noDelta, Targets: d.targets(),
 		Poll: s.PollInterval, Sweep: s.SweepInterval, TrueUp: s.TrueUpInterval, Lag: s.DeltaLag,
 		PushOK: func(feed uint32) (bool, string) { return d.subscriptions.PushState(feed) },
 		Silent: func(feed uint32, reason string) { d.subscriptions.Replace(feed, reason) },
+		Paused: d.connections.Paused,
 		Changed: func() {
 			if d.subscriptions != nil { // feeds that are remembered are taken up before there is a room to tell
 				d.subscriptions.Wake()
@@ -146,7 +150,7 @@ func (d *Daemon) wireGraph() (err error) {
 	d.subscriptions = subscriptions.New(d.store, subscriptions.Options{
 		Graphs: asks, Wants: d.wants, PublicURL: s.PublicURL,
 		Lifetime: func(string) time.Duration { return s.SubscriptionLifetime },
-		CatchUp:  d.delta.CatchUp, TrueUp: d.delta.Resync,
+		CatchUp:  d.delta.CatchUp, TrueUp: d.delta.Resync, Paused: d.connections.Paused,
 		HTTP: &http.Client{Transport: d.opts.Transport, Timeout: 10 * time.Second},
 		Log:  d.room("subscriptions"),
 	})
@@ -161,9 +165,12 @@ func (d *Daemon) wants() []subscriptions.Want {
 	feeds := d.delta.PushFeeds()
 	out := make([]subscriptions.Want, 0, len(feeds))
 	for _, f := range feeds {
+		owner := "users/" + f.Mailbox
+		if f.Mailbox == config.Me {
+			owner = config.Me
+		}
 		out = append(out, subscriptions.Want{
-			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox,
-			Resource: "users/" + f.Mailbox + "/mailFolders/" + f.FolderID + "/messages",
+			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Resource: owner + "/mailFolders/" + f.FolderID + "/messages",
 		})
 	}
 	return out
@@ -179,6 +186,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.once.Do(func() { close(d.ready) })
 	err := runAll(ctx, map[string]runner{
 		"store":         d.store.Run,
+		"connections":   d.connections.Run,
 		"publish":       d.publisher.Run,
 		"delta":         d.delta.Run,
 		"subscriptions": d.subscriptions.Run,
@@ -186,7 +194,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return webhook.Serve(ctx, d.public, d.webhook, nil, d.room("webhook"))
 		},
 		"status": func(ctx context.Context) error {
-			return status.Serve(ctx, d.admin, status.Handler(d))
+			return status.Serve(ctx, d.admin, status.Handler(d, d.handlers()))
 		},
 	})
 	return errors.Join(err, d.close())

@@ -16,14 +16,13 @@ func foldAddress(s string) string { return strings.ToLower(s) }
 // Report gathers what every room says, with the verdict on it.
 func (d *Daemon) Report() status.Report {
 	r := status.Report{Version: d.opts.Version, StartedAt: d.started, At: time.Now().UTC()}
-	for name, c := range d.connections {
-		conn := status.Connection{Name: name, Cloud: c.cloud.Name, State: "ok"}
-		if err := c.app.State(); err != nil {
-			conn.State, conn.Error = "failing", err.Error()
-		}
-		r.Connections = append(r.Connections, conn)
+	for _, c := range d.connections.Status() {
+		r.Connections = append(r.Connections, status.Connection{
+			Name: c.Name, Cloud: c.Cloud, Auth: c.Auth, State: string(c.State), Reason: c.Reason, Remedy: c.Remedy, Since: c.Since, Paused: c.Paused,
+			User: c.User, TenantID: c.TenantID, Missing: c.Missing, SignedInAt: c.SignedInAt, RefreshedAt: c.RefreshedAt,
+			CredentialExpiresAt: c.CredentialExpiresAt,
+		})
 	}
-	slices.SortFunc(r.Connections, func(a, b status.Connection) int { return cmp.Compare(a.Name, b.Name) })
 	r.Public.URL = d.opts.Settings.PublicURL
 	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = d.subscriptions.Public()
 	d.reportFeeds(&r)

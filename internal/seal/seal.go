@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -230,16 +229,25 @@ func (*Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // MarshalText hides the keys from JSON and the like.
 func (*Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// WithFirst returns the text of a key file with a key put before the ones of another; without them when alone.
-func WithFirst(line string, data []byte, alone bool) []byte {
-	var b strings.Builder
-	b.WriteString(line + "\n")
-	if !alone {
-		if len(data) == keySize && !printable(data) {
-			data = []byte(base64.StdEncoding.EncodeToString(data))
+// WithFirst is the text of a key file with a key put before the others.
+func WithFirst(line string, data []byte) []byte { return append([]byte(line+"\n"), lines(data)...) }
+
+// FirstOnly is the text of a key file without all keys but the first.
+func FirstOnly(data []byte) []byte {
+	var out []byte
+	for line := range bytes.Lines(lines(data)) {
+		if text := bytes.TrimSpace(line); len(text) > 0 && text[0] != '#' {
+			return append(out, line...)
 		}
-		b.Write(bytes.TrimSpace(data))
-		b.WriteByte('\n')
+		out = append(out, line...)
 	}
-	return []byte(b.String())
+	return out
+}
+
+// lines is the text of a key file, also where it holds raw bytes.
+func lines(data []byte) []byte {
+	if len(data) == keySize && !printable(data) {
+		data = []byte(base64.StdEncoding.EncodeToString(data))
+	}
+	return append(bytes.Clone(bytes.TrimSpace(data)), '\n')
 }

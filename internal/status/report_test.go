@@ -45,7 +45,7 @@ func TestJudge(t *testing.T) {
 		want string // in the problem; empty: healthy
 	}{
 		{"all is well", func(*Report) {}, ""},
-		{"sign-in fails", func(r *Report) { 
+		{"sign-in fails", func(r *Report) {
 			c := &r.Connections[0]
 			c.State, c.Reason, c.Remedy = "credential_failed", "sign-in: status 401 invalid_client", "replace it"
 		}, "connection contoso: credential failed: sign-in"},

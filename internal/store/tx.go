@@ -33,7 +33,7 @@ var (
 )
 
 var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems, bucketReferences,
-	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine}
+	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine, bucketConnections}
 
 // appendFill is how full pages of buckets are packed whose keys only ever grow.
 const appendFill = 0.95
