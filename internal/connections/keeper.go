@@ -168,7 +168,7 @@ func (k *keeper) become(v verdict, paused bool, rec *store.Connection) error {
 	}
 	var err error
 	if news {
-		err = k.announce(v, since)
+		err = k.announce(State(rec.State), v, since)
 	}
 	if before != "" && !paused {
 		k.room.opts.Resumed(k.conf.Name)
@@ -176,10 +176,10 @@ func (k *keeper) become(v verdict, paused bool, rec *store.Connection) error {
 	return err
 }
 
-// announce commits a new state together with the event that tells it.
-func (k *keeper) announce(v verdict, since time.Time) error {
+// announce commits a new state together with the event that tells it. That all is well from the beginning is no news.
+func (k *keeper) announce(before State, v verdict, since time.Time) error {
 	tell := func(*store.Tx) error { return nil }
-	if v.state != Unknown && v.state != Unreachable {
+	if v.state != Unreachable && (before != "" || v.state != OK) {
 		tenant, _ := k.room.Identity(k.conf.Name)
 		s := k.status()
 		e, err := event.NewConnectionEvent(tenant, event.ConnectionData{
