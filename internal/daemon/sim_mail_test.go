@@ -30,7 +30,11 @@ func parseSim(s *sim) (*config.File, error) {
 	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
 		return nil, err
 	}
-	return config.Parse("triggerd.yaml", []byte(fmt.Sprintf(s.yaml, tenant, client, path)))
+	text := s.yaml
+	if strings.Contains(text, "%s") {
+		text = fmt.Sprintf(text, tenant, client, path)
+	}
+	return config.Parse("triggerd.yaml", []byte(text))
 }
 
 func (s *sim) must(err error) {

@@ -135,7 +135,7 @@ func (s *sim) start() {
 	s.stop, s.done = stop, make(chan error, 1)
 	go func() {
 		s.done <- runAll(ctx, map[string]runner{
-			"store": d.store.Run, "delta": d.delta.Run, "subscriptions": d.subscriptions.Run, "reader": s.read,
+			"store": d.store.Run, "connections": d.connections.Run, "delta": d.delta.Run, "subscriptions": d.subscriptions.Run, "reader": s.read,
 		})
 	}()
 }

@@ -62,6 +62,10 @@ func (s *Server) control(r *http.Request) (any, error) {
 		return orEmpty(s.Subscriptions()), nil
 	case route == "DELETE subscriptions" && len(path) == 2:
 		return s.controlRemove(path[1], r.URL.Query().Get("tell") == "true")
+	case route == "POST challenge", route == "POST revoke", route == "POST interaction":
+		return s.controlSignIn(r, path[0])
+	case route == "POST shares":
+		return s.controlShare(r)
 	case route == "POST lifecycle":
 		return s.controlLifecycle(r)
 	case route == "GET faults":
@@ -94,6 +98,30 @@ func decode(r *http.Request, into any) error {
 		return fmt.Errorf("body: %w", err)
 	}
 	return nil
+}
+
+// controlSignIn ends or troubles the sign-ins of a user.
+func (s *Server) controlSignIn(r *http.Request, what string) (any, error) {
+	var in struct {
+		User string `json:"user"`
+	}
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	do := map[string]func(string) error{"revoke": s.Revoke, "challenge": s.Challenge, "interaction": s.RequireInteraction}[what]
+	return map[string]string{what: in.User}, do(in.User)
+}
+
+// controlShare lets a user read somebody else's mailbox.
+func (s *Server) controlShare(r *http.Request) (any, error) {
+	var in struct {
+		Mailbox string `json:"mailbox"`
+		With    string `json:"with"`
+	}
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return in, s.Share(in.Mailbox, in.With)
 }
 
 type controlUser struct {

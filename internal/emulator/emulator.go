@@ -2,12 +2,15 @@
 // clients may do and misbehaves on request. It imports nothing of triggerd's, so that a misspelled field cannot agree
 // with itself.
 //
-// Graph is served under /v1.0, the token endpoint under /{tenant}/oauth2/v2.0/token. There is one registered app with the
-// application permission Mail.Read. Everything is in memory and all time is package time's, so that it also runs in a
+// Graph is served under /v1.0, Entra ID under /{tenant}: authorize with consent, token (authorization code, refresh, device
+// code, client credentials with secrets, certificates and federated tokens), devicecode, adminconsent, metadata and keys;
+// the page for device codes is /devicelogin, the metadata service of an Azure VM /metadata/identity. There are two
+// registered apps: a confidential one, which also has the application permission Mail.Read, and a public one for users.
+// Everything is in memory and all time is package time's, so that it also runs in a
 // testing/synctest bubble, reached through HandlerTransport.
 //
 // What the contract forbids is refused with the contract's error where there is one, and always noted as a violation.
-// Not emulated: calendars, contacts, delegated sign-in, rich notifications, $filter inside a subscription's resource,
+// Not emulated: calendars, contacts, passwords, rich notifications, $filter inside a subscription's resource,
 // $batch, writing mail through Graph, and the slow and drop states of an endpoint that answers late (W-25, W-26). The
 // ledger and the folders' logs only grow.
 //
@@ -28,6 +31,10 @@
 //	GET    /emulator/subscriptions                       live subscriptions
 //	DELETE /emulator/subscriptions/{id}?tell=true        removed at the server; tell sends subscriptionRemoved
 //	POST   /emulator/lifecycle                           {"event":"missed","subscription":"…"}; no subscription: all
+//	POST   /emulator/revoke                              {"user":"ada@contoso.com"}: her sign-ins end (50173)
+//	POST   /emulator/challenge                           {"user":"…"}: Graph wants new claims of her tokens (CAE)
+//	POST   /emulator/interaction                         {"user":"…"}: refreshes end in interaction_required (50076)
+//	POST   /emulator/shares                              {"mailbox":"support@contoso.com","with":"ada@contoso.com"}
 //	GET    /emulator/faults                              the switches as they are
 //	POST   /emulator/faults                              sets the switches that are named: {"loseNotifications":0.5,
 //	                                                     "notificationDelay":"3s","expireDeltaTokens":true,
@@ -59,7 +66,15 @@ const (
 // Options are what a Server is made of. The zero value is a well-behaved Graph at http://graph.test.
 type Options struct {
 	Tenant                 string            // tenant id; default DefaultTenant
-	ClientID, ClientSecret string            // the one registered app; default DefaultClientID, DefaultClientSecret
+	ClientID, ClientSecret string            // the registered confidential app; default DefaultClientID, DefaultClientSecret
+	SecondSecret           string            // also good, as while one replaces the other
+	ExpiredSecret          string            // refused with 7000222
+	PublicClientID         string            // the registered public app; default DefaultPublicClientID
+	RedirectURIs           []string          // beside http://localhost with any port and Root/common/oauth2/nativeclient
+	StrictRotation         bool              // a refresh token that was replaced revokes all that came from it; Entra lets it live
+	AdminConsentOnly       bool              // users may not consent (90094)
+	BlockDeviceFlow        bool              // Conditional Access blocks the device code flow (53003)
+	OtherCloud             bool              // the login endpoint belongs to another cloud than every tenant (900432)
 	Root                   string            // base URL the emulator is reached at, for example "http://127.0.0.1:9000": Graph is Root+"/v1.0", login is Root; default "http://graph.test"
 	Delivery               http.RoundTripper // sends notifications and validation handshakes; nil: the network
 	MaxLifetime            time.Duration     // longest subscription; beyond it 400 (S-7, S-10); default 10,080 minutes
@@ -85,6 +100,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Tenant, DefaultTenant)
 	set(&o.ClientID, DefaultClientID)
 	set(&o.ClientSecret, DefaultClientSecret)
+	set(&o.PublicClientID, DefaultPublicClientID)
 	set(&o.Root, "http://graph.test")
 	o.Root = strings.TrimRight(o.Root, "/")
 	if o.Delivery == nil {
@@ -116,11 +132,13 @@ type Server struct {
 	users  []*user
 	byName map[string]*user // by id and by address, lower case
 	faults Faults
-	tokens map[string]time.Time // access token → expiry
+	tokens map[string]*tokenInfo // by access token
 	subs   map[string]*subscription
-	queue  outgoing
-	strict strictness
-	ledger []change
+
+	signIns signIns
+	queue   outgoing
+	strict  strictness
+	ledger  []change
 
 	subWrites, subLists window
 	nextExpiry          time.Time // no subscription expires before; zero: there is none
@@ -136,7 +154,7 @@ func New(o Options) *Server {
 	s := &Server{
 		opts: o, wake: make(chan struct{}, 1),
 		rng:    rand.New(rand.NewPCG(uint64(o.Seed), 0x7472696767657264)),
-		byName: map[string]*user{}, tokens: map[string]time.Time{}, subs: map[string]*subscription{},
+		byName: map[string]*user{}, tokens: map[string]*tokenInfo{}, signIns: newSignIns(), subs: map[string]*subscription{},
 		queue:  newOutgoing(),
 		strict: newStrictness(),
 		// Per app and tenant (H-4).
@@ -160,8 +178,7 @@ func (s *Server) Credentials() (tenant, clientID, clientSecret string) {
 	return s.opts.Tenant, s.opts.ClientID, s.opts.ClientSecret
 }
 
-// ServeHTTP serves Graph under /v1.0, the token endpoint under /{tenant}/oauth2/v2.0/token, and the control API under
-// /emulator.
+// ServeHTTP serves Graph, Entra ID and the control API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	switch {
@@ -171,11 +188,38 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.write(w, r, fail(http.StatusBadRequest, "BadRequest", "The emulator has v1.0 only."))
 	case strings.HasSuffix(path, "/oauth2/v2.0/token"):
 		s.serveToken(w, r)
+	case path == "/metadata/identity/oauth2/token":
+		s.serveManagedIdentity(w, r)
+	case path == "/devicelogin":
+		s.serveDeviceLogin(w, r)
+	case path == "/common/oauth2/nativeclient":
+		s.render(w, http.StatusOK, "message", page{Title: "Signed in", Text: "Copy the address of this page."})
+	case s.serveTenant(w, r):
 	case strings.HasPrefix(path, "/emulator/"):
 		s.serveControl(w, r)
 	default:
 		s.write(w, r, fail(http.StatusNotFound, "NotFound", "The emulator serves /v1.0, /{tenant}/oauth2/v2.0/token and /emulator."))
 	}
+}
+
+// serveTenant serves what every tenant has beside its token endpoint, and reports whether it was that.
+func (s *Server) serveTenant(w http.ResponseWriter, r *http.Request) bool {
+	tenant, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	switch rest {
+	case "oauth2/v2.0/authorize":
+		s.serveAuthorize(w, r, tenant)
+	case "oauth2/v2.0/devicecode":
+		s.serveDeviceCode(w, r, tenant)
+	case "v2.0/adminconsent":
+		s.serveAdminConsent(w, r, tenant)
+	case "v2.0/.well-known/openid-configuration":
+		s.serveMetadata(w, r, tenant)
+	case "discovery/v2.0/keys":
+		s.serveKeys(w, r)
+	default:
+		return false
+	}
+	return true
 }
 
 // chance is true with probability p. mu is held.

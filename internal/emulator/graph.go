@@ -20,6 +20,7 @@ type request struct {
 	item    segment // message or subscription
 	query   url.Values
 	prefer  preferences
+	token   *tokenInfo
 	serve   func(*Server, *request) answer
 }
 
@@ -62,6 +63,12 @@ func (s *Server) enter(q *request) (leave func(), refused *answer) {
 	s.strict.requests[q.op]++
 	s.checkWait(q)
 	u := s.byName[strings.ToLower(q.mailbox)]
+	if q.mailbox == "me" {
+		_, token, _ := strings.Cut(q.Header.Get("Authorization"), " ")
+		if info := s.tokens[token]; info != nil {
+			u = info.user
+		}
+	}
 	if u == nil {
 		return func() {}, nil
 	}
@@ -80,7 +87,9 @@ func (s *Server) enter(q *request) (leave func(), refused *answer) {
 
 // answer does the work. It takes mu.
 func (s *Server) answer(q *request) answer {
-	if a, ok := s.authorize(q.Request); !ok {
+	var a answer
+	var ok bool
+	if q.token, a, ok = s.authorize(q.Request); !ok {
 		return a
 	}
 	if q.mailbox != "" {
@@ -96,6 +105,11 @@ func (s *Server) admit(q *request) (answer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.byName[strings.ToLower(q.mailbox)]
+	if strings.EqualFold(q.mailbox, "me") {
+		if u = q.token.user; u == nil {
+			return answerNoMe, false
+		}
+	}
 	if u == nil {
 		return fail(http.StatusNotFound, "ErrorInvalidUser", "The requested user '"+q.mailbox+"' is invalid."), false
 	}
@@ -108,6 +122,9 @@ func (s *Server) admit(q *request) (answer, bool) {
 		return answerAccessDenied, false
 	case Unlicensed:
 		return answerNoMailbox, false
+	}
+	if a, ok := q.mayRead(u); !ok {
+		return a, false
 	}
 	q.user = u
 	if strings.HasPrefix(q.op, "message.") || q.op == "delta" {
@@ -171,8 +188,9 @@ func (s *Server) route(q *request, path []segment) func(*Server, *request) answe
 	switch first := strings.ToLower(path[0].text); {
 	case first == "subscriptions":
 		return s.routeSubscription(q, path[1:])
-	case first == "me":
-		return refuse(answerNoMe)
+	case first == "me" && len(path) > 1:
+		q.mailbox = "me"
+		return s.routeMailbox(q, path[1:])
 	case first == "users" && len(path) > 2:
 		q.mailbox = path[1].text
 		return s.routeMailbox(q, path[2:])

@@ -94,7 +94,8 @@ func (s *Server) wanted(q *request, j subscriptionJSON) (*subscription, answer, 
 			return nil, *refused, false
 		}
 	}
-	if refused := s.target(sub); refused != nil {
+	sub.owner = q.token.user
+	if refused := s.target(sub, q.token); refused != nil {
 		return nil, *refused, false
 	}
 	expires, refused, ok := s.granted(*j.Expiration, time.Now())
@@ -189,7 +190,7 @@ func isPrivateHost(host string) bool {
 }
 
 // target reads the resource and finds what it names (S-22 to S-25). mu is held.
-func (s *Server) target(sub *subscription) *answer {
+func (s *Server) target(sub *subscription, token *tokenInfo) *answer {
 	no := func(a answer) *answer { return &a }
 	invalid := func(why string) *answer {
 		return no(fail(http.StatusBadRequest, "ExtensionError",
@@ -205,7 +206,10 @@ func (s *Server) target(sub *subscription) *answer {
 	}
 	parts := segments(u)
 	if strings.EqualFold(parts[0].text, "me") {
-		return no(answerNoMe)
+		if token.user == nil {
+			return no(answerNoMe)
+		}
+		parts = append([]segment{newSegment("users"), newSegment(token.user.id)}, parts[1:]...)
 	}
 	if len(parts) < 3 || !strings.EqualFold(parts[0].text, "users") {
 		return invalid("")
@@ -223,6 +227,9 @@ func (s *Server) target(sub *subscription) *answer {
 		return no(fail(http.StatusNotFound, "ResourceNotFound", "Resource '"+parts[1].text+"' does not exist.")) // N-18
 	}
 	if refused := s.refuseMailbox(sub.user); refused != nil {
+		return refused
+	}
+	if refused := s.maySubscribe(token, sub.user); refused != nil {
 		return refused
 	}
 	if !isFolder {

@@ -26,6 +26,7 @@ type subscription struct {
 	notificationURL, lifecycleURL    string
 	clientState, tls, creator        string
 	user                             *user
+	owner                            *user   // who signed in to make it; nil: the app
 	folder                           *folder // nil: all messages of the mailbox
 	kinds                            []string
 	immutable                        bool // fixed at creation (N-20)
@@ -238,7 +239,11 @@ func (s *Server) limited(w *window, what string) *answer {
 // findSub looks up the subscription in the path. mu is held.
 func (s *Server) findSub(q *request) *subscription {
 	s.expire(time.Now())
-	return s.subs[strings.ToLower(q.item.text)]
+	sub := s.subs[strings.ToLower(q.item.text)]
+	if sub == nil || !q.token.visible(sub) {
+		return nil
+	}
+	return sub
 }
 
 // listSubscriptions answers GET /subscriptions, without any OData option, clientState never shown (S-45).
@@ -267,6 +272,9 @@ func (s *Server) listSubscriptions(q *request) answer {
 	}{Context: s.opts.Root + "/v1.0/$metadata#subscriptions", Value: []subscriptionJSON{}}
 	last := 0
 	for _, sub := range s.live() {
+		if !q.token.visible(sub) {
+			continue
+		}
 		if sub.number <= after {
 			continue
 		}

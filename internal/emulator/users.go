@@ -44,6 +44,11 @@ type user struct {
 
 	inFlight, maxInFlight int
 	requests              window
+
+	sharedWith  map[*user]bool // who may read it with Full Access
+	personal    bool           // a personal Microsoft account
+	challenge   string         // claims that tokens must have been asked for with
+	interaction bool           // refreshes end in interaction_required
 }
 
 // AddUser makes a mailbox with its well-known folders. A second one with the same address is the first.
