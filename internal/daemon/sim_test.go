@@ -44,7 +44,9 @@ type sim struct {
 	done chan error
 
 	mu     sync.Mutex
-	events []event.Event // as they were acknowledged
+	events []event.Event // of mailboxes, as they were acknowledged
+	told   []string      // subjects of events about connections
+	acked  uint64
 	seen   map[string]int
 }
 
@@ -151,9 +153,14 @@ func (s *sim) read(ctx context.Context) error {
 		var acks []store.Ack
 		s.mu.Lock()
 		for _, r := range rows {
-			s.events = append(s.events, r.Event)
+			if r.Event.Numbered() {
+				s.events = append(s.events, r.Event)
+			} else {
+				s.told = append(s.told, r.Event.NATSSubject("graph"))
+			}
 			s.seen[r.Event.ID]++
-			acks = append(acks, store.Ack{Seq: r.Seq, ID: r.Event.ID, StreamSeq: uint64(len(s.events)), At: time.Now()})
+			s.acked++
+			acks = append(acks, store.Ack{Seq: r.Seq, ID: r.Event.ID, StreamSeq: s.acked, At: time.Now()})
 			after = r.Seq
 		}
 		s.mu.Unlock()
