@@ -83,13 +83,13 @@ func refusal(status int, header http.Header, body []byte, now time.Time) *Error 
 	case status >= 500:
 	case e.Code == "temporarily_unavailable" || e.Code == "server_error":
 	case reauthCodes[e.Code]:
-		e.Class, e.Hint = Reauth, e.hint()
-	case operatorCodes[e.Code]:
-		e.Class, e.Hint = Operator, e.hint()
+		e.Class = Reauth
+		e.Hint = e.hint()
 	case e.Code == "":
 		e.Hint = "the answer is not Entra's: compare the cloud's login URL, and look at proxies in between"
 	default:
-		e.Class, e.Hint = Operator, e.hint()
+		e.Class = Operator
+		e.Hint = e.hint()
 	}
 	return e
 }
@@ -98,6 +98,7 @@ func refusal(status int, header http.Header, body []byte, now time.Time) *Error 
 func (e *Error) forApp() *Error {
 	if e.Class == Reauth {
 		e.Class = Operator
+		e.Hint = e.hint()
 	}
 	return e
 }
