@@ -50,6 +50,14 @@ It speaks to the daemon when one runs, which catches up at once with what was mi
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.connection = args[0]
+			switch {
+			case o.device && o.paste:
+				return usage(errors.New("--device and --paste are two ways to sign in: choose one"))
+			case o.port != 0 && (o.device || o.paste):
+				return usage(errors.New("--port is for the browser on this machine: leave it out with --device and --paste"))
+			case o.redirectURI != "" && o.device:
+				return usage(errors.New("--redirect-uri: a device code comes back nowhere: leave it out"))
+			}
 			return login(cmd.Context(), o, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -58,10 +66,6 @@ It speaks to the daemon when one runs, which catches up at once with what was mi
 	cmd.Flags().IntVar(&o.port, "port", 0, "port on 127.0.0.1 to wait on for the browser; 0: any that is free")
 	cmd.Flags().StringVar(&o.redirectURI, "redirect-uri", "", "redirect URI as registered for the app, with --paste (default: <login>/common/oauth2/nativeclient)")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the outcome as JSON; what to do is printed to stderr")
-	cmd.MarkFlagsMutuallyExclusive("device", "paste")
-	cmd.MarkFlagsMutuallyExclusive("device", "port")
-	cmd.MarkFlagsMutuallyExclusive("paste", "port")
-	cmd.MarkFlagsMutuallyExclusive("device", "redirect-uri")
 	return cmd
 }
 
@@ -179,7 +183,7 @@ func loginByBrowser(ctx context.Context, o loginOptions, s signer, tell io.Write
 	if err != nil {
 		return out, fmt.Errorf("--port: %w: choose another", err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }() // comeBack closes it when it is reached
 	port := l.Addr().(*net.TCPAddr).Port
 	// Entra ignores the port of http://localhost, so the registration needs no particular one.
 	uri := o.redirectURI
@@ -238,7 +242,7 @@ func comeBack(ctx context.Context, l net.Listener) (string, error) {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second) // the page still has to be sent
 		defer cancel()
 		_ = srv.Shutdown(stop)
-		<-served
+		_ = <-served // that it was shut down
 	}()
 	select {
 	case address := <-arrived:

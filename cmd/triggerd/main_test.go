@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"triggerd": main})
+	testscript.Main(m, map[string]func(){"triggerd": main, "browse": browse})
 }
 
 // TestScripts types the commands as a user would. Each script has free ports and no settings of the machine's.

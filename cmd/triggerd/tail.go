@@ -101,6 +101,9 @@ func printEvent(w io.Writer, r *publish.Received, asJSON bool) error {
 
 // eventLine says in one line what happened, by which path it was seen, and how long that took.
 func eventLine(e *event.Event, storedAt time.Time) string {
+	if e.Area == event.AreaConnection {
+		return connectionLine(e, storedAt)
+	}
 	var d event.Data
 	if err := json.Unmarshal(e.Data, &d); err != nil {
 		return fmt.Sprintf("%s %s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name)
@@ -122,6 +125,13 @@ func eventLine(e *event.Event, storedAt time.Time) string {
 		what += fmt.Sprintf(" [%s]", folderName(d.Item.Folder))
 	}
 	return fmt.Sprintf("%s  %-10s %-12s %-6s #%-4d %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, e.Via, e.Sequence, what)
+}
+
+// connectionLine says how a connection is and what to do.
+func connectionLine(e *event.Event, storedAt time.Time) string {
+	var d event.ConnectionData
+	_ = json.Unmarshal(e.Data, &d) // what cannot be read is left out
+	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, printable(d.Remedy)))
 }
 
 func folderName(f *event.Folder) string {

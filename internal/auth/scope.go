@@ -14,7 +14,7 @@ var identityScopes = []string{"openid", "profile", "offline_access"}
 func scopeList(graph string, permissions []string) []string {
 	out := slices.Clone(identityScopes)
 	for _, p := range permissions {
-		if graph != "" && !strings.Contains(p, "://") {
+		if graph != "" && strings.Contains(p, ".") && !strings.Contains(p, "://") { // openid and its like stay bare
 			p = graph + "/" + p
 		}
 		if !slices.Contains(out, p) {

@@ -37,10 +37,10 @@ type server struct {
 	name     string
 	issuer   string
 	metadata string
-	public   string // client id
-	secret   string // client id of the one with a secret
-	value    string // of the secret
-	strict   bool   // reuse of a refresh token ends the sign-in
+	public   string   // client id
+	secret   string   // client id of the one with a secret
+	value    string   // of the secret
+	strict   bool     // reuse of a refresh token ends the sign-in
 	scopes   []string // it knows beside identity
 	fill     map[string]string
 	start    func(t testing.TB, env ...string) *server

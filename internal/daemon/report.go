@@ -16,13 +16,7 @@ func foldAddress(s string) string { return strings.ToLower(s) }
 // Report gathers what every room says, with the verdict on it.
 func (d *Daemon) Report() status.Report {
 	r := status.Report{Version: d.opts.Version, StartedAt: d.started, At: time.Now().UTC()}
-	for _, c := range d.connections.Status() {
-		r.Connections = append(r.Connections, status.Connection{
-			Name: c.Name, Cloud: c.Cloud, Auth: c.Auth, State: string(c.State), Reason: c.Reason, Remedy: c.Remedy, Since: c.Since, Paused: c.Paused,
-			User: c.User, TenantID: c.TenantID, Missing: c.Missing, SignedInAt: c.SignedInAt, RefreshedAt: c.RefreshedAt,
-			CredentialExpiresAt: c.CredentialExpiresAt,
-		})
-	}
+	d.reportConnections(&r)
 	r.Public.URL = d.opts.Settings.PublicURL
 	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = d.subscriptions.Public()
 	d.reportFeeds(&r)
@@ -31,6 +25,16 @@ func (d *Daemon) Report() status.Report {
 	d.reportNATS(&r)
 	r.Judge()
 	return r
+}
+
+func (d *Daemon) reportConnections(r *status.Report) {
+	for _, c := range d.connections.Status() {
+		r.Connections = append(r.Connections, status.Connection{
+			Name: c.Name, Cloud: c.Cloud, Auth: c.Auth, State: string(c.State), Reason: c.Reason, Remedy: c.Remedy, Since: c.Since, Paused: c.Paused,
+			User: c.User, TenantID: c.TenantID, Missing: c.Missing, SignedInAt: c.SignedInAt, RefreshedAt: c.RefreshedAt,
+			CredentialExpiresAt: c.CredentialExpiresAt,
+		})
+	}
 }
 
 func (d *Daemon) reportFeeds(r *status.Report) {
@@ -86,8 +90,10 @@ func (d *Daemon) reportBooks(r *status.Report) {
 	}
 	r.Quarantine = c["quarantine_entries"]
 	r.Events = map[string]uint64{}
-	for _, area := range []string{event.AreaMail, event.AreaNotification} {
-		for _, name := range append(event.MailEvents, event.Created) {
+	for area, names := range map[string][]string{
+		event.AreaMail: event.MailEvents, event.AreaNotification: event.NotificationEvents, event.AreaConnection: event.ConnectionEvents,
+	} {
+		for _, name := range names {
 			if n := c["events_"+area+"_"+name]; n > 0 {
 				r.Events[area+"."+name] = n
 			}

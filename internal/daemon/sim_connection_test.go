@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"encoding/json"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"github.com/triggerd/triggerd/internal/connections"
 	"github.com/triggerd/triggerd/internal/emulator"
 	"github.com/triggerd/triggerd/internal/seal"
+	"github.com/triggerd/triggerd/internal/status"
 	"github.com/triggerd/triggerd/internal/store"
 )
 
@@ -360,6 +363,10 @@ func TestSignInsAreSealedAtRest(t *testing.T) {
 		if len(secrets) < 3 {
 			t.Fatalf("%d secrets were given out", len(secrets))
 		}
+		shown, err := json.Marshal(s.d.connections.Status())
+		s.must(err)
+		page := httptest.NewRecorder()
+		status.Handler(reporter{s.d}, nil).ServeHTTP(page, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 		s.kill()
 		db, err := os.ReadFile(filepath.Join(s.dir, "triggerd.db"))
 		s.must(err)
@@ -367,12 +374,17 @@ func TestSignInsAreSealedAtRest(t *testing.T) {
 			if strings.Contains(string(db), secret) {
 				t.Error("a token lies in the database in the clear")
 			}
-			if strings.Contains(log.String(), secret) {
-				t.Error("a token was logged")
+			for where, text := range map[string]string{"the log": log.String(), "the status": string(shown), "the metrics": page.Body.String()} {
+				if strings.Contains(text, secret) {
+					t.Errorf("a token stands in %s", where)
+				}
 			}
 		}
-		if strings.Contains(log.String(), sales) {
-			t.Error("an address was logged")
+		if strings.Contains(log.String(), sales) || strings.Contains(page.Body.String(), sales) {
+			t.Error("an address was logged, or stands in the metrics")
+		}
+		if !strings.Contains(page.Body.String(), `triggerd_connection_state{connection="ada",state="ok"} 1`) {
+			t.Error("the metrics do not tell the state")
 		}
 		// Another key: refused with a remedy, and nothing is overwritten.
 		key, err := os.ReadFile(s.set.StateKeyFile)
@@ -390,6 +402,54 @@ func TestSignInsAreSealedAtRest(t *testing.T) {
 			t.Errorf("with the key again: %+v", st)
 		}
 		s.tamper()
+	})
+}
+
+// reporter reports of connections alone: the simulation has no broker and no listeners.
+type reporter struct{ d *Daemon }
+
+func (r reporter) Report() (out status.Report) { r.d.reportConnections(&out); return out }
+
+func (reporter) Resync(string) (int, error) { return 0, nil }
+
+// In another cloud, or a tenant that is not there, nobody signs in: a state, with what to compare.
+func TestAnotherCloud(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t, func(_ *sim, o *emulator.Options) { o.OtherCloud = true })
+		s.wait(time.Hour)
+		st := s.state()
+		if st.State != connections.CredentialFailed || !st.Paused || !strings.Contains(st.Reason, "compare tenant and cloud") {
+			t.Errorf("state %+v", st)
+		}
+		if n := s.emu.Requests()["token"]; n > 4 {
+			t.Errorf("%d token requests in an hour: that is a loop", n)
+		}
+		if got, want := s.toldSoFar(), []string{"graph._.contoso.connection.credential_failed"}; !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+	})
+}
+
+// An app whose secret has ended goes on as soon as the file holds a new one.
+func TestAReplacedSecretIsTakenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t, func(_ *sim, o *emulator.Options) { o.ClientSecret, o.ExpiredSecret = "new", "old" })
+		s.wait(settle)
+		secret := filepath.Join(s.dir, "secret")
+		s.must(os.WriteFile(secret, []byte("old"), 0o600))
+		s.emu.RevokeTokens()
+		s.wait(20 * time.Minute)
+		if st := s.state(); st.State != connections.CredentialFailed || !st.Paused || !strings.Contains(st.Reason, "has expired") {
+			t.Fatalf("state %+v", st)
+		}
+		s.deliver("meanwhile")
+		s.must(os.WriteFile(secret, []byte("new"), 0o600))
+		s.wait(2 * time.Minute)
+		if st := s.state(); st.State != connections.OK {
+			t.Errorf("state %+v", st)
+		}
+		s.want("received meanwhile")
+		s.checkLaw()
 	})
 }
 

@@ -63,7 +63,6 @@ func (s *Server) refusePage(w http.ResponseWriter, t *tokenRefusal) {
 type authorization struct {
 	grant
 	redirect, state, challenge string
-	admin                      bool
 }
 
 // serveAuthorize is GET and POST /{tenant}/oauth2/v2.0/authorize: a page on which one of the users signs in and consents.

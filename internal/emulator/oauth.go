@@ -339,7 +339,7 @@ func (s *Server) checkAssertion(form url.Values, tenant string) (bool, *tokenRef
 	if form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
 		return bad(50027, "JWT token is invalid or malformed.")
 	}
-	signed, err := jose.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{jose.PS256, jose.RS256})
+	signed, err := jose.ParseSignedCompact(form.Get("client_assertion"), []jose.SignatureAlgorithm{jose.PS256, jose.RS256})
 	if err != nil || len(signed.Signatures) != 1 {
 		return bad(50027, "JWT token is invalid or malformed.")
 	}
