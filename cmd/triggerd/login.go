@@ -236,13 +236,16 @@ func comeBack(ctx context.Context, l net.Listener) (string, error) {
 			}
 		}),
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = srv.Serve(l) // ends when it is shut down
+	}()
 	defer func() {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second) // the page still has to be sent
 		defer cancel()
 		_ = srv.Shutdown(stop)
-		_ = <-served // that it was shut down
+		<-served
 	}()
 	select {
 	case address := <-arrived:
