@@ -189,12 +189,15 @@ func (m *Mailbox) firstSight(l Look, w *Watch) []named {
 	return []named{{name: event.Moved, moved: m.move("", l.New.FolderID)}}
 }
 
-// later reports whether an item came into being after since.
+// later reports whether an item came into being after since. Graph tells whole seconds: what came in the same second
+// counts as later, for it may be, and better an old item is told than a new one lost.
 func (m *Mailbox) later(o *event.Observed, since time.Time) bool {
+	since = since.Truncate(time.Second)
+	after := func(text string) bool { return text != "" && !event.ParseTime(text).Before(since) }
 	if m.Folders[o.FolderID].WellKnown == "sentitems" && o.Message.SentDateTime != "" {
-		return event.ParseTime(o.Message.SentDateTime).After(since)
+		return after(o.Message.SentDateTime)
 	}
-	return event.ParseTime(o.Message.ReceivedDateTime).After(since) || event.ParseTime(o.Message.CreatedDateTime).After(since)
+	return after(o.Message.ReceivedDateTime) || after(o.Message.CreatedDateTime)
 }
 
 // facets names what differs between two looks at an item that is known: one facet, one event.

@@ -297,3 +297,20 @@ func TestReferencesAreToldOnce(t *testing.T) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 }
+
+// Graph tells whole seconds: a mail that came in the second in which a watch began must not be taken for an older one.
+func TestTheSecondInWhichAWatchBegins(t *testing.T) {
+	began := time.Date(2026, 11, 24, 9, 0, 12, 700e6, time.UTC)
+	m := &Mailbox{Folders: map[string]store.FolderInfo{"sent": {WellKnown: "sentitems"}}}
+	for at, want := range map[string]bool{"2026-11-24T09:00:12Z": true, "2026-11-24T09:00:13Z": true, "2026-11-24T09:00:11Z": false, "": false} {
+		for _, o := range []*event.Observed{
+			{FolderID: "inbox", Message: event.Message{ReceivedDateTime: at}},
+			{FolderID: "inbox", Message: event.Message{CreatedDateTime: at}},
+			{FolderID: "sent", Message: event.Message{SentDateTime: at}},
+		} {
+			if got := m.later(o, began); got != want {
+				t.Errorf("%+v is later: %v, want %v", o.Message, got, want)
+			}
+		}
+	}
+}
