@@ -79,7 +79,7 @@ func printJSON(w io.Writer, v any) error {
 
 func schemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:       "schema [mail|notification|envelope]",
+		Use:       "schema [mail|notification|connection|envelope]",
 		Short:     "JSON Schema of the events",
 		Long:      "Prints the JSON Schema (draft 2020-12) of the data of an area's events, or of the CloudEvents envelope. The default is mail.",
 		Example:   "  triggerd schema mail > mail.schema.json",
@@ -92,7 +92,7 @@ func schemaCommand() *cobra.Command {
 			}
 			text, ok := event.Schema(name)
 			if !ok {
-				return usage(fmt.Errorf("there is no schema %q: choose mail, notification or envelope", name))
+				return usage(fmt.Errorf("there is no schema %q: choose mail, notification, connection or envelope", name))
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", trimNewline(text))
 			return err

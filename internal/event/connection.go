@@ -1,9 +1,13 @@
 package event
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // AreaConnection is for events of triggerd about its own sign-ins, so that workflows can watch the watcher.
@@ -26,30 +30,41 @@ const NoLevel = "_"
 
 // ConnectionData is the payload of a connection event. It names no user and holds no secret.
 type ConnectionData struct {
-	Name    string    `json:"name"`
-	Cloud   string    `json:"cloud"`
-	Auth    string    `json:"auth"`             // app or delegated
-	State   string    `json:"state"`            // also the event's name
-	Since   time.Time `json:"since"`            // when the state began; UTC
-	Reason  string    `json:"reason,omitzero"`  // in words
-	Remedy  string    `json:"remedy,omitzero"`  // what to do, and who
-	Missing []string  `json:"missing,omitzero"` // permissions that are needed and not granted
+	Name            string    `json:"name"`
+	Cloud           string    `json:"cloud"`
+	Auth            string    `json:"auth"`                     // app or delegated
+	State           string    `json:"state"`                    // also the event's name
+	Since           time.Time `json:"since"`                    // when the state began; UTC
+	Reason          string    `json:"reason,omitzero"`          // in words
+	Remedy          string    `json:"remedy,omitzero"`          // what to do, and who
+	Missing         []string  `json:"missing,omitempty"`        // permissions that are needed and not granted
+	AdminConsentURL string    `json:"adminConsentUrl,omitzero"` // what an administrator opens to grant them
 }
 
 // NewConnectionEvent makes the event of a connection's new state. Such events have no sequence and no epoch: they are
-// about triggerd, not about a mailbox. Tenant may be empty while nobody has signed in.
+// about triggerd, not about a mailbox. Tenant may be empty while nobody has signed in. It refuses what would make
+// another subject or a wrong identity: a name that is no subject token, an unknown state, and a state without a beginning.
 func NewConnectionEvent(tenant string, d ConnectionData) (Event, error) {
-	data, err := json.Marshal(&d)
+	switch {
+	case d.Name == "" || strings.ContainsAny(d.Name, ".*> \t\r\n"):
+		return Event{}, fmt.Errorf("connection event: the name %q cannot stand in a subject", d.Name)
+	case !slices.Contains(ConnectionEvents, d.State):
+		return Event{}, fmt.Errorf("connection event of %s: there is no event %q", d.Name, d.State)
+	case d.Since.IsZero():
+		return Event{}, fmt.Errorf("connection event of %s: nothing says when %s began", d.Name, d.State)
+	}
+	d.Since = d.Since.UTC()
+	data, err := json.Marshal(&d, jsontext.AllowInvalidUTF8(true)) // a stray byte in a reason becomes U+FFFD; refusing would leave the state untold
 	if err != nil {
-		return Event{}, err
+		return Event{}, fmt.Errorf("connection event of %s: %w", d.Name, err)
 	}
 	if tenant == "" {
 		tenant = NoLevel
 	}
 	return Event{
-		ID:   ID(tenant, AreaConnection, d.Name, d.State, d.Since.UTC().Format(time.RFC3339Nano)),
+		ID:   ID(tenant, AreaConnection, d.Name, d.State, d.Since.Format(time.RFC3339Nano)),
 		Area: AreaConnection, Name: d.State, Source: Source(tenant, d.Name), Subject: "connections/" + d.Name,
-		Time: d.Since.UTC(), Watch: NoLevel, Mailbox: d.Name, RecordedTime: d.Since.UTC(), Data: data,
+		Time: d.Since, Watch: NoLevel, Mailbox: d.Name, RecordedTime: d.Since, Data: data,
 	}, nil
 }
 

@@ -169,6 +169,7 @@ func mismatches(o object, v any) (out []string) {
 
 func TestSchemaAndStructsAreTheSame(t *testing.T) {
 	mail, _ := event.Schema(event.AreaMail)
+	connection, _ := event.Schema(event.AreaConnection)
 	root := parse(t, mail)
 	message := parse(t, root.Defs["message"])
 	// Data.Message is a pointer because notification events have none; mail events always do.
@@ -189,6 +190,7 @@ func TestSchemaAndStructsAreTheSame(t *testing.T) {
 		{"address", parse(t, root.Defs["address"]), event.Address{}},
 		{"message", message, event.Message{}},
 		{"body", parse(t, message.Properties["body"]), event.Body{}},
+		{"connection", parse(t, connection), event.ConnectionData{}},
 	} {
 		for _, m := range mismatches(tt.schema, tt.typ) {
 			t.Errorf("%s: %s", tt.name, m)

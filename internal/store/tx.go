@@ -316,7 +316,8 @@ func (tx *Tx) AppendEvent(e *event.Event) error {
 	if err != nil {
 		return err
 	}
-	if e.Numbered() {
+	e.Sequence, e.Epoch = 0, ""
+	if enc.partition != "" {
 		e.Sequence, e.Epoch = tx.dirty.sequences[enc.partition], tx.s.epoch
 	}
 	return nil

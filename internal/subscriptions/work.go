@@ -31,6 +31,7 @@ type task struct {
 func (r *Room) work(ctx context.Context, u *unit) {
 	r.mu.Lock()
 	u.queued, u.busy = false, true
+	doubt := u.doubtSeq
 	r.mu.Unlock()
 	for range 4 {
 		t := r.prepare(u)
@@ -50,6 +51,9 @@ func (r *Room) work(ctx context.Context, u *unit) {
 	again := len(u.notices) > 0 // which may have been answered
 	if c := r.connections[u.key.connection]; c != nil {
 		u.endedSeq = c.started
+		if u.doubtSeq != doubt {
+			c.distrust(u) // a list that was begun meanwhile is not compared with this unit, so it settles nothing
+		}
 		again = again || c.needsList(clock())
 	}
 	r.mu.Unlock()
