@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/daemon"
+	"github.com/triggerd/triggerd/internal/seal"
 )
 
 func runCommand() *cobra.Command {
@@ -60,7 +62,13 @@ func loadConfiguration() (config.Settings, *config.File, error) {
 	if err = errors.Join(err, ferr); err != nil {
 		return set, file, err
 	}
-	return set, file, config.Check(set, file)
+	if err := config.Check(set, file); err != nil || set.StateKeyFile == "" {
+		return set, file, err
+	}
+	if _, err := seal.ReadKeys(set.StateKeyFile); err != nil {
+		return set, file, fmt.Errorf("TRIGGERD_STATE_KEY_FILE: %w", err)
+	}
+	return set, file, nil
 }
 
 func logger(set config.Settings, w io.Writer) zerolog.Logger {

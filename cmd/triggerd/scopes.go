@@ -112,6 +112,9 @@ func permissionsOf(file *config.File, args []string) (out []permissions, err err
 
 func permissionsFor(file *config.File, c config.Connection) permissions {
 	p := permissions{Connection: c.Name, Cloud: c.Cloud.Name, Kind: "application", Because: map[string][]string{}, conf: c}
+	if !c.ManagedIdentity {
+		p.Redirects = []string{c.Cloud.Login + "/common/oauth2/nativeclient"} // where Entra shows that consent was given
+	}
 	needs := file.Needs(c.Name)
 	p.Scopes = needs.Roles()
 	if c.Auth == config.AuthDelegated {
@@ -123,7 +126,7 @@ func permissionsFor(file *config.File, c config.Connection) permissions {
 				p.Because[s] = []string{"extra_scopes"}
 			}
 		}
-		p.Redirects = []string{"http://localhost", c.Cloud.Login + "/common/oauth2/nativeclient"}
+		p.Redirects = append(p.Redirects, "http://localhost")
 		p.Because["openid"], p.Because["profile"] = []string{"who signed in"}, []string{"who signed in"}
 		p.Because["offline_access"] = []string{"going on without the user"}
 	}
@@ -167,10 +170,7 @@ func (p permissions) consentURL() string {
 			tenant = "organizations"
 		}
 	}
-	q := url.Values{"client_id": {p.conf.ClientID}, "scope": {scope}}
-	if p.Kind == "delegated" {
-		q.Set("redirect_uri", p.Redirects[1])
-	}
+	q := url.Values{"client_id": {p.conf.ClientID}, "scope": {scope}, "redirect_uri": {p.Redirects[0]}}
 	return p.conf.Cloud.Login + "/" + tenant + "/v2.0/adminconsent?" + q.Encode()
 }
 
@@ -186,7 +186,7 @@ func explainScopes(p permissions) string {
 		return b.String()
 	case p.Kind == "application":
 		fmt.Fprintf(&b, "\nGranted in Entra this is good for every mailbox of the tenant. To limit it to the %d watched, grant nothing in Entra and use RBAC\nfor Applications in Exchange Online instead (--for exchange); granted in both places, the wider one counts.\n", len(p.mailboxes))
-		fmt.Fprintf(&b, "\nAn administrator consents for the whole tenant at\n  %s\n", p.ConsentURL)
+		fmt.Fprintf(&b, "\nAn administrator consents for the whole tenant (register the redirect URI %s) at\n  %s\n", p.Redirects[0], p.ConsentURL)
 	default:
 		fmt.Fprintf(&b, "\nRegister as platform \"Mobile and desktop applications\" the redirect URIs\n  %s\nand for --device switch on \"Allow public client flows\".\n", strings.Join(p.Redirects, "\n  "))
 		fmt.Fprintf(&b, "\nThe user consents at sign-in (triggerd login %s); where that is not allowed, an administrator at\n  %s\n", p.Connection, p.ConsentURL)
@@ -249,8 +249,9 @@ func azureCLI(p permissions) string {
 	}
 	resource := fmt.Sprintf(`[{"resourceAppId":"%s","resourceAccess":[%s]}]`, graphApp, strings.Join(access, ","))
 	fmt.Fprintf(&b, "APP=$(az ad app create --display-name %s --sign-in-audience %s \\\n  --required-resource-accesses %s", sh(p.display()), audience(p), sh(resource))
+	fmt.Fprintf(&b, " \\\n  --public-client-redirect-uris %s", strings.Join(each(p.Redirects, sh), " "))
 	if p.Kind == "delegated" {
-		fmt.Fprintf(&b, " \\\n  --public-client-redirect-uris %s --is-fallback-public-client true", strings.Join(each(p.Redirects, sh), " "))
+		fmt.Fprint(&b, " --is-fallback-public-client true")
 	}
 	fmt.Fprint(&b, " \\\n  --query appId --output tsv)\naz ad sp create --id \"$APP\"\n")
 	if p.Kind == "application" {
@@ -302,8 +303,9 @@ func graphPowerShell(p permissions) string {
 		}
 	}
 	fmt.Fprintf(&b, "$app = New-MgApplication -DisplayName %s -SignInAudience %s `\n  -RequiredResourceAccess @{ ResourceAppId = %s; ResourceAccess = @(%s) }", ps(p.display()), audience(p), ps(graphApp), strings.Join(access, ", "))
+	fmt.Fprintf(&b, " `\n  -PublicClient @{ RedirectUris = @(%s) }", strings.Join(each(p.Redirects, ps), ", "))
 	if p.Kind == "delegated" {
-		fmt.Fprintf(&b, " `\n  -PublicClient @{ RedirectUris = @(%s) } -IsFallbackPublicClient", strings.Join(each(p.Redirects, ps), ", "))
+		fmt.Fprint(&b, " -IsFallbackPublicClient")
 	}
 	fmt.Fprint(&b, "\n$sp = New-MgServicePrincipal -AppId $app.AppId\n")
 	if p.Kind == "application" {
@@ -332,8 +334,9 @@ func terraform(p permissions) string {
 	}
 	fmt.Fprintf(&b, "}\n\nresource \"azuread_application\" %s {\n  display_name     = %s\n  sign_in_audience = %s\n", tf(name), tf(p.display()), tf(audience(p)))
 	if p.Kind == "delegated" {
-		fmt.Fprintf(&b, "  fallback_public_client_enabled = true\n\n  public_client {\n    redirect_uris = [%s]\n  }\n", strings.Join(each(p.Redirects, tf), ", "))
+		fmt.Fprint(&b, "  fallback_public_client_enabled = true\n")
 	}
+	fmt.Fprintf(&b, "\n  public_client {\n    redirect_uris = [%s]\n  }\n", strings.Join(each(p.Redirects, tf), ", "))
 	fmt.Fprintf(&b, "\n  required_resource_access {\n    resource_app_id = %s\n", tf(graphApp))
 	for _, s := range p.Scopes {
 		if id := p.id(s); id != "" {

@@ -58,6 +58,9 @@ func adminConsentURL(o UserOptions) string {
 	if tenant == "common" || tenant == "consumers" {
 		tenant = "organizations"
 	}
-	q := url.Values{"client_id": {o.ClientID}, "scope": {strings.Join(scopeList(o.Graph, o.Scopes), " ")}}
+	q := url.Values{
+		"client_id": {o.ClientID}, "scope": {strings.Join(scopeList(o.Graph, o.Scopes), " ")},
+		"redirect_uri": {o.Login + "/common/oauth2/nativeclient"}, // where Entra shows that it is done
+	}
 	return o.Login + "/" + tenant + "/v2.0/adminconsent?" + q.Encode()
 }

@@ -17,6 +17,9 @@ func Check(s Settings, f *File) error {
 		if strings.HasPrefix(s.PublicURL, "http://") && !cloud.Custom {
 			bad("%sPUBLIC_URL: connection %q is in cloud %s, which delivers over https only: put TLS in front and write https://", prefix, name, cloud.Name)
 		}
+		if f.Connections[name].Auth == AuthDelegated && s.StateKeyFile == "" {
+			bad("%sSTATE_KEY_FILE: connection %q keeps sign-ins of users, which are sealed with a key: make one with `triggerd key new FILE`, and name it", prefix, name)
+		}
 		if s.SubscriptionLifetime > cloud.MailMax {
 			bad("%sSUBSCRIPTION_LIFETIME: %v is longer than the %v that cloud %s grants to connection %q", prefix, s.SubscriptionLifetime, cloud.MailMax, cloud.Name, name)
 		}

@@ -136,3 +136,35 @@ func TestCredentialFiles(t *testing.T) {
 		t.Errorf("key file %s", f.Connections["c"].CertificateKeyFile)
 	}
 }
+
+func TestSignInsOfUsersNeedAKey(t *testing.T) {
+	f, err := Parse("x.yaml", []byte(connected("auth: delegated\nclient_id: "+client, "mailboxes: [me]")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(Settings{}, f); err == nil || !strings.Contains(err.Error(), `TRIGGERD_STATE_KEY_FILE: connection "c" keeps sign-ins of users`) {
+		t.Errorf("without a key: %v", err)
+	}
+	if err := Check(Settings{StateKeyFile: "/key"}, f); err != nil {
+		t.Errorf("with a key: %v", err)
+	}
+}
+
+func TestKeyFromASystemdCredential(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	if s, err := LoadSettings(); err != nil || s.StateKeyFile != "" {
+		t.Errorf("without the credential: %q, %v", s.StateKeyFile, err)
+	}
+	path := filepath.Join(dir, "state_key")
+	if err := os.WriteFile(path, []byte("k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := LoadSettings(); err != nil || s.StateKeyFile != path {
+		t.Errorf("with the credential: %q, %v", s.StateKeyFile, err)
+	}
+	t.Setenv("TRIGGERD_STATE_KEY_FILE", "/elsewhere")
+	if s, err := LoadSettings(); err != nil || s.StateKeyFile != "/elsewhere" {
+		t.Errorf("with both: %q, %v", s.StateKeyFile, err)
+	}
+}
