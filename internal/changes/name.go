@@ -248,7 +248,7 @@ func (m *Mailbox) event(l Look, w *Watch, n named) *event.Event {
 		RecordedTime: l.At,
 	}
 	if l.Baseline || l.Fresh[w.Name] {
-		if !m.later(seen, w.Joined) {
+		if !m.later(seen, w.Joined.Add(time.Second)) { // of the same second: as if it had been there
 			e.Via = event.ViaStart
 		}
 	}
