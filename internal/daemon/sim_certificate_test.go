@@ -55,7 +55,7 @@ func TestAppWithACertificate(t *testing.T) {
 		}
 		next := certificate(t, path, 365*24*time.Hour) // not uploaded yet
 		s.emu.RevokeTokens()
-		s.wait(5 * time.Minute)
+		s.wait(20 * time.Minute) // a round is due within the sweep interval
 		if st := s.state(); st.State != connections.CredentialFailed || !strings.Contains(st.Reason, "upload this certificate to the app registration") {
 			t.Errorf("with a certificate that Entra does not know: %+v", st)
 		}
