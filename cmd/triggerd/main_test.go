@@ -28,9 +28,7 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 				env.Setenv(name, l.Addr().String())
-				if err := l.Close(); err != nil {
-					return err
-				}
+				defer l.Close() // when all are chosen, so that no two are the same
 			}
 			env.Setenv("TRIGGERD_CONFIG", filepath.Join(env.WorkDir, "triggerd.yaml"))
 			env.Setenv("TRIGGERD_STATE_DIR", filepath.Join(env.WorkDir, "state"))

@@ -114,6 +114,11 @@ func (k *keeper) settle(ctx context.Context) error {
 		}
 	}
 	k.warnExpiry()
+	k.mu.Lock()
+	if k.now.person() && !v.person() && v.state != OK {
+		v = k.now // an endpoint that is away for a while does not spare the person, who would be told twice
+	}
+	k.mu.Unlock()
 	return k.become(v, err != nil && v.person(), &rec)
 }
 
@@ -181,10 +186,13 @@ func (k *keeper) announce(before State, v verdict, since time.Time) error {
 	tell := func(*store.Tx) error { return nil }
 	if v.state != Unreachable && (before != "" || v.state != OK) {
 		tenant, _ := k.room.Identity(k.conf.Name)
-		s := k.status()
+		s, consent := k.status(), ""
+		if v.state == ConsentRequired {
+			consent = k.room.AdminConsentURL(k.conf.Name)
+		}
 		e, err := event.NewConnectionEvent(tenant, event.ConnectionData{
 			Name: k.conf.Name, Cloud: k.conf.Cloud.Name, Auth: string(k.conf.Auth), State: string(v.state), Reason: v.reason, Remedy: v.remedy,
-			Since: since, Missing: s.Missing,
+			Since: since, Missing: s.Missing, AdminConsentURL: consent,
 		})
 		if err != nil {
 			return err
