@@ -75,10 +75,13 @@ func printHowTo(out io.Writer, emu *emulator.Server, addr string, users []string
   watches:
     lab: {connection: lab, mailboxes: [%[4]s], mail: {folders: [all]}}
 
+  # for a user instead, who signs in with `+"`triggerd login lab`"+`, and whose own mailbox is "me":
+  #  lab: {cloud: lab, auth: delegated, client_id: %[6]s}
+
   printf '%%s' %[5]s > lab-secret
   TRIGGERD_CONFIG=triggerd.yaml TRIGGERD_STATE_DIR=./state TRIGGERD_PUBLIC_URL=http://127.0.0.1:8080 triggerd run
 
-`, addr, tenant, client, users[0], secret)
+`, addr, tenant, client, users[0], secret, emulator.DefaultPublicClientID)
 }
 
 // importAll delivers mail from files. What could not be imported is reported, and the rest delivered.
