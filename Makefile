@@ -11,7 +11,7 @@ LINT_VERSION := v2.15.0
 LINT         := bin/golangci-lint-$(LINT_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race vet lint fuzz bench tidy-check ci clean
+.PHONY: help build test testservers race vet lint fuzz bench tidy-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,12 +19,25 @@ help: ## list the targets
 build: ## build bin/triggerd
 	$(GO) build -trimpath -o bin/triggerd ./cmd/triggerd
 
-test: ## install what the tests need, and run them all
+test: testservers ## install what the tests need, and run them all
 	$(GO) mod download
 	$(GO) test ./...
 
-race: ## run all tests with the race detector (needs a C compiler)
+race: testservers ## run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+# The OAuth servers that sign-in is tested against. Others wrote them; lock files say which ones.
+OIDC_PROVIDER := internal/auth/testdata/oidc-provider
+ZITADEL       := internal/auth/testdata/zitadel
+
+testservers: $(OIDC_PROVIDER)/node_modules/.package-lock.json bin/testservers/zitadel ## install the OAuth servers of the tests
+
+$(OIDC_PROVIDER)/node_modules/.package-lock.json: $(OIDC_PROVIDER)/package-lock.json
+	cd $(OIDC_PROVIDER) && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+bin/testservers/zitadel: $(wildcard $(ZITADEL)/*)
+	cd $(ZITADEL) && $(GO) build -trimpath -o $(CURDIR)/$@ .
 
 vet: ## go vet
 	$(GO) vet ./...

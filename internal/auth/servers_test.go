@@ -2,17 +2,16 @@ package auth
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"fmt"
 	"io"
 	"math/big"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
@@ -23,7 +22,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/net/html"
 )
 
 // Two OAuth servers that nobody here wrote, started by the tests: npm oidc-provider, where using a refresh token twice
@@ -44,6 +42,7 @@ type server struct {
 	scopes   []string // it knows beside identity
 	fill     map[string]string
 	start    func(t testing.TB, env ...string) *server
+	traffic  *traffic
 }
 
 // startProcess runs a server that prints its port, until the test ends.
@@ -59,87 +58,60 @@ func startProcess(t testing.TB, dir string, env []string, name string, args ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	var complaints strings.Builder
+	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v: the tests of sign-in need %s", err, name)
 	}
-	t.Cleanup(func() {
-		in.Close()
-		_ = cmd.Wait() // ends with its standard input
-	})
+	impatient := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if port, ok := strings.CutPrefix(lines.Text(), "port "); ok {
+		if port, ok := strings.CutPrefix(lines.Text(), "port "); ok && impatient.Stop() {
 			go io.Copy(io.Discard, out)
+			t.Cleanup(func() {
+				in.Close()
+				_ = cmd.Wait() // ends with its standard input
+			})
 			return port
 		}
 	}
+	in.Close()
+	_ = cmd.Wait()
 	t.Fatalf("%s did not start: %s", name, complaints.String())
 	return ""
 }
 
-const nodeDir = "testdata/oidc-provider"
+const (
+	nodeDir       = "testdata/oidc-provider"
+	zitadelBinary = "../../bin/testservers/zitadel"
+)
 
-// installed fetches the npm packages that package-lock.json pins, once.
-var installed = sync.OnceValue(func() error {
-	if _, err := os.Stat(filepath.Join(nodeDir, "node_modules", "oidc-provider")); err == nil {
-		return nil
-	}
-	cmd := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--silent")
-	cmd.Dir = nodeDir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm ci in internal/auth/%s: %w: install Node.js 20 or later: %s", nodeDir, err, out)
-	}
-	return nil
-})
-
-func oidcProvider(t testing.TB, env ...string) *server {
+// installed fails a test when something that it needs is missing. Tests download and build nothing.
+func installed(t testing.TB, path string) {
 	t.Helper()
-	if err := installed(); err != nil {
-		t.Fatal(err)
-	}
-	port := startProcess(t, nodeDir, env, "node", "op.mjs")
-	base := "http://127.0.0.1:" + port
-	return &server{
-		name: "oidc-provider", issuer: base, metadata: base + "/.well-known/openid-configuration", public: "public", secret: "byo", value: "s3cret",
-		strict: true, scopes: []string{"Mail.Read"}, fill: map[string]string{"login": "ada", "password": "x"}, start: oidcProvider,
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%v: install the OAuth servers of the tests: make testservers", err)
 	}
 }
 
-// zitadelBinary builds the other server from its own module, once.
-var zitadelBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "triggerd-zitadel-*")
-	if err != nil {
-		return "", err
+func oidcProvider(t testing.TB, env ...string) *server {
+	t.Helper()
+	installed(t, filepath.Join(nodeDir, "node_modules", "oidc-provider"))
+	base := "http://127.0.0.1:" + startProcess(t, nodeDir, env, "node", "op.mjs")
+	return &server{
+		name: "oidc-provider", issuer: base, metadata: base + "/.well-known/openid-configuration", public: "public", secret: "byo", value: "s3cret",
+		strict: true, scopes: []string{"Mail.Read"}, fill: map[string]string{"login": "ada", "password": "x"}, start: oidcProvider,
+		traffic: watchTraffic(t, "ada@example.com"),
 	}
-	path := filepath.Join(dir, "zitadel")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Dir = "testdata/zitadel"
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := zitadelBinary(); err == nil && path != "" {
-		os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
 }
 
 func zitadel(t testing.TB, env ...string) *server {
 	t.Helper()
-	path, err := zitadelBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := startProcess(t, ".", env, path)
-	base := "http://localhost:" + port + "/"
+	installed(t, zitadelBinary)
+	base := "http://localhost:" + startProcess(t, ".", env, zitadelBinary) + "/"
 	return &server{
-		name: "zitadel", issuer: base, metadata: base + ".well-known/openid-configuration", public: "native", secret: "web", value: "secret",
+		name: "zitadel", issuer: base, metadata: base + ".well-known/openid-configuration", public: "native", secret: "web", value: "secret-canary",
 		fill: map[string]string{"username": "test-user@localhost", "password": "verysecure"}, start: zitadel,
+		traffic: watchTraffic(t, "test-user@localhost"),
 	}
 }
 
@@ -181,138 +153,19 @@ func (m *memory) failing(err error) {
 	m.fail = err
 }
 
-// counting counts token requests by grant, and can change what is sent or answered.
-type counting struct {
-	mu     sync.Mutex
-	grants map[string]int
-	quirk  func(grant string, n int) *http.Response // nil, or returning nil: the server answers
-	after  func(grant string)                       // when the server has answered
-}
-
-func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
-	grant := ""
-	if r.Method == http.MethodPost && r.Body != nil {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return nil, err
-		}
-		form, _ := url.ParseQuery(string(body))
-		grant = form.Get("grant_type")
-		r = r.Clone(r.Context())
-		r.Body = io.NopCloser(strings.NewReader(string(body)))
-	}
-	c.mu.Lock()
-	if c.grants == nil {
-		c.grants = map[string]int{}
-	}
-	c.grants[grant]++
-	n, quirk, after := c.grants[grant], c.quirk, c.after
-	c.mu.Unlock()
-	if grant != "" && quirk != nil {
-		if resp := quirk(grant, n); resp != nil {
-			resp.Request = r
-			return resp, nil
-		}
-	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if grant != "" && after != nil {
-		after(grant)
-	}
-	return resp, err
-}
-
-func (c *counting) count(grant string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.grants[grant]
-}
-
 // user makes a source of tokens against a server.
 func (s *server) user(v Vault, wire http.RoundTripper, edit ...func(*UserOptions)) *User {
 	o := UserOptions{
 		Tenant: "common", ClientID: s.public, Metadata: s.metadata, Prompt: "consent", Scopes: s.scopes, Vault: v,
-		Transport: wire, Spacing: time.Millisecond, Log: zerolog.Nop(),
+		Transport: wire, Spacing: time.Millisecond, Log: zerolog.New(s.traffic),
+	}
+	if c, ok := wire.(*counting); ok {
+		c.traffic = s.traffic
 	}
 	for _, f := range edit {
 		f(&o)
 	}
 	return NewUser(o)
-}
-
-// browse does what a person does: follows redirects, fills the forms, until the browser would leave for the redirect URI.
-func (s *server) browse(t testing.TB, address string, more map[string]string) (last string) {
-	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	errLeft := errors.New("left")
-	client := &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if strings.HasPrefix(r.URL.String(), redirectURI) {
-			last = r.URL.String()
-			return errLeft
-		}
-		return nil
-	}}
-	resp, err := client.Get(address)
-	for range 8 {
-		if last != "" {
-			return last
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		action, values, found := form(t, resp)
-		if !found {
-			return ""
-		}
-		for name := range values {
-			for _, known := range []map[string]string{s.fill, more} {
-				if v, ok := known[name]; ok {
-					values.Set(name, v)
-				}
-			}
-		}
-		resp, err = client.PostForm(action, values)
-	}
-	t.Fatalf("the pages of %s go in circles", s.name)
-	return ""
-}
-
-// form reads the first form of a page.
-func form(t testing.TB, resp *http.Response) (action string, values url.Values, found bool) {
-	t.Helper()
-	defer resp.Body.Close()
-	doc, err := html.Parse(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(n *html.Node, key string) string {
-		for _, a := range n.Attr {
-			if a.Key == key {
-				return a.Val
-			}
-		}
-		return ""
-	}
-	values = url.Values{}
-	inside := false
-	for n := range doc.Descendants() {
-		switch {
-		case n.Type == html.ElementNode && n.Data == "form" && !inside:
-			inside = true
-			u, err := resp.Request.URL.Parse(at(n, "action"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			action = u.String()
-		case n.Type == html.ElementNode && n.Data == "form":
-			return action, values, true
-		case n.Type == html.ElementNode && n.Data == "input" && at(n, "name") != "":
-			values.Set(at(n, "name"), at(n, "value"))
-		}
-	}
-	return action, values, inside
 }
 
 // signIn signs the user in.
@@ -322,7 +175,7 @@ func (s *server) signIn(t testing.TB, u *User) Grant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := url.Parse(s.browse(t, f.URL(), nil))
+	back, err := url.Parse(s.browse(t, f.URL(), "", false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,6 +193,61 @@ func accessToken(t testing.TB, u *User) string {
 		t.Fatal(err)
 	}
 	return got
+}
+
+// accepts fails the test when the server that issued a token does not take it.
+func (s *server) accepts(t testing.TB, token string) {
+	t.Helper()
+	if status := s.userinfo(t, token); status != http.StatusOK {
+		t.Errorf("%s answers %d to its own token", s.name, status)
+	}
+}
+
+func (s *server) userinfo(t testing.TB, token string) (status int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.endpoint(t, "userinfo_endpoint"), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// endpoint is one that triggerd itself does not use.
+func (s *server) endpoint(t testing.TB, name string) string {
+	t.Helper()
+	resp, err := http.Get(s.metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var m map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	link, _ := m[name].(string)
+	if link == "" {
+		t.Fatalf("%s has no %s", s.name, name)
+	}
+	return link
+}
+
+// revoke ends a sign-in at the server, as an administrator would.
+func (s *server) revoke(t testing.TB, refreshToken string) {
+	t.Helper()
+	resp, err := http.PostForm(s.endpoint(t, "revocation_endpoint"), url.Values{"token": {refreshToken}, "token_type_hint": {"refresh_token"}, "client_id": {s.public}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s does not revoke: %d", s.name, resp.StatusCode)
+	}
 }
 
 // certificateFor makes a self-signed certificate with its key, as PEM in one file.

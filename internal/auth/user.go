@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -291,6 +292,11 @@ func (u *User) use(ctx context.Context, g Grant) (*reply, error) {
 	}
 	got, err := exchange(ctx, u.client, m.Token, form, u.opts.Credential)
 	e, ok := errors.AsType[*Error](err)
+	if ok && u.asksTooMuch(g, e) {
+		form.Set("scope", u.grantedScope(g))
+		got, err = exchange(ctx, u.client, m.Token, form, u.opts.Credential)
+		e, ok = errors.AsType[*Error](err)
+	}
 	if !ok || e.Code != "invalid_grant" || e.Class != Reauth || g.Previous == "" {
 		return got, err
 	}
@@ -299,6 +305,19 @@ func (u *User) use(ctx context.Context, g Grant) (*reply, error) {
 		return got, nil
 	}
 	return nil, err
+}
+
+// asksTooMuch reports whether a refusal may be for permissions that were not granted: all of a request is refused for one
+// of them (RFC 6749, section 6; at Entra 65001). They are asked for all the same, for an administrator may have consented
+// meanwhile; those that were granted go on without them.
+func (u *User) asksTooMuch(g Grant, e *Error) bool {
+	return len(missingScopes(u.opts.Scopes, g.Scopes)) > 0 && (e.Code == "invalid_scope" || e.NeedsConsent())
+}
+
+// grantedScope is what is asked for without the permissions that were not granted.
+func (u *User) grantedScope(g Grant) string {
+	granted := slices.DeleteFunc(slices.Clone(u.opts.Scopes), func(s string) bool { return len(missingScopes([]string{s}, g.Scopes)) > 0 })
+	return strings.Join(scopeList(u.opts.Graph, granted), " ")
 }
 
 // next is the grant after a refresh.

@@ -24,7 +24,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   conformIdTokenClaims: false,
   pkce: { required: () => true },
   rotateRefreshToken: true,
-  ttl: { AccessToken: ttl, RefreshToken: 3600, AuthorizationCode: 60, DeviceCode: 600, ClientCredentials: ttl, IdToken: 600, Interaction: 600, Session: 600, Grant: 3600 },
+  ttl: { AccessToken: ttl, RefreshToken: 3600, AuthorizationCode: 60, DeviceCode: Number(process.env.DEVICE_TTL || 600), ClientCredentials: ttl, IdToken: 600, Interaction: 600, Session: 600, Grant: 3600 },
   features: { devInteractions: { enabled: true }, deviceFlow: { enabled: true }, clientCredentials: { enabled: true }, revocation: { enabled: true } },
   issueRefreshToken: async (ctx, client, code) => client.grantTypeAllowed('refresh_token') && code.scopes.has('offline_access'),
   findAccount: (ctx, id) => ({ accountId: id, claims: async () => ({ sub: id, preferred_username: `${id}@example.com` }) }),
