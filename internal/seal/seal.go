@@ -29,18 +29,19 @@ const (
 
 // Why a record cannot be opened.
 var (
-	ErrFormat     = errors.New("the sealed record is cut off or of an unknown version")
+	ErrCut        = errors.New("the sealed record is cut off")
+	ErrVersion    = errors.New("the sealed record is of an unknown version: a newer triggerd made it")
 	ErrUnknownKey = errors.New("no key of the key file has sealed this record")
 	ErrForged     = errors.New("the sealed record was changed, or belongs elsewhere")
 )
 
 // Keys are several keys, the first of which seals and all of which open. It never changes, is safe for concurrent use,
-// and cannot be printed.
+// and cannot be printed, neither itself nor as part of something else.
 type Keys struct{ keys []key }
 
 type key struct {
 	id     [idSize]byte
-	secret [keySize]byte
+	secret func() []byte // fmt looks into everything but functions
 }
 
 // NewKey makes a key as a line of a key file.
@@ -119,8 +120,8 @@ func printable(data []byte) bool {
 
 // add reports false for a key that is there already.
 func (k *Keys) add(raw []byte) bool {
-	var n key
-	copy(n.secret[:], raw)
+	secret := bytes.Clone(raw)
+	n := key{secret: func() []byte { return secret }}
 	id, err := hkdf.Key(sha256.New, raw, nil, "triggerd key id", idSize)
 	if err != nil {
 		panic(err) // 8 bytes are always to be had
@@ -153,10 +154,14 @@ func (k *Keys) Seal(purpose string, record, plain []byte) []byte {
 	return first.box(purpose).seal(out, record, plain, purpose)
 }
 
-// Open decrypts a record: ErrFormat, ErrUnknownKey or ErrForged when it cannot.
+// Open decrypts a record: ErrCut, ErrVersion, ErrUnknownKey or ErrForged when it cannot. A record that was changed, one
+// of another place and one for another purpose are the same to the cipher: ErrForged, as is one that lost a few bytes.
 func (k *Keys) Open(purpose string, record, sealed []byte) ([]byte, error) {
-	if len(sealed) < headSize+chacha20poly1305.Overhead || sealed[0] != version {
-		return nil, ErrFormat
+	if len(sealed) > 0 && sealed[0] != version {
+		return nil, ErrVersion
+	}
+	if len(sealed) < headSize+chacha20poly1305.Overhead {
+		return nil, ErrCut
 	}
 	for i := range k.keys {
 		if !bytes.Equal(k.keys[i].id[:], sealed[1:1+idSize]) {
@@ -179,7 +184,7 @@ func KeyID(sealed []byte) string {
 type box [keySize]byte
 
 func (k *key) box(purpose string) box {
-	derived, err := hkdf.Key(sha256.New, k.secret[:], nil, "triggerd "+purpose, keySize)
+	derived, err := hkdf.Key(sha256.New, k.secret(), nil, "triggerd "+purpose, keySize)
 	if err != nil {
 		panic(err) // 32 bytes are always to be had
 	}
@@ -217,19 +222,23 @@ func additional(head, record []byte, purpose string) []byte {
 
 const redacted = "[redacted]"
 
-// String hides the keys.
-func (*Keys) String() string { return redacted }
+// String hides the keys, as all of these do, for values as for pointers.
+func (Keys) String() string { return redacted }
 
 // GoString hides the keys.
-func (*Keys) GoString() string { return redacted }
+func (Keys) GoString() string { return redacted }
 
 // Format hides the keys from every verb.
-func (*Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+func (Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText hides the keys from JSON and the like.
-func (*Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+// MarshalText hides the keys from YAML and the like.
+func (Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// WithFirst is the text of a key file with a key put before the others.
+// MarshalJSON hides the keys from JSON.
+func (Keys) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// WithFirst is the text of a key file with a key put before the others. ParseKeys says whether it is one: there may be
+// too many keys then.
 func WithFirst(line string, data []byte) []byte { return append([]byte(line+"\n"), lines(data)...) }
 
 // FirstOnly is the text of a key file without all keys but the first.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -55,14 +56,15 @@ func TestSealAndOpen(t *testing.T) {
 		{"another key", other, purpose, record, sealed, ErrUnknownKey},
 		{"another purpose", old, "test records v2", record, sealed, ErrForged},
 		{"another record's place", old, purpose, []byte("connections\x00bob"), sealed, ErrForged},
-		{"another version", old, purpose, record, flip(0), ErrFormat},
+		{"another version", old, purpose, record, flip(0), ErrVersion},
+		{"another version, cut off", old, purpose, record, flip(0)[:1], ErrVersion},
 		{"another key id", old, purpose, record, flip(1), ErrUnknownKey},
 		{"nonce flipped", old, purpose, record, flip(1 + idSize), ErrForged},
 		{"text flipped", old, purpose, record, flip(headSize), ErrForged},
 		{"tag flipped", old, purpose, record, flip(len(sealed) - 1), ErrForged},
 		{"cut off", old, purpose, record, sealed[:len(sealed)-1], ErrForged},
-		{"cut to nothing", old, purpose, record, sealed[:headSize], ErrFormat},
-		{"empty", old, purpose, record, nil, ErrFormat},
+		{"cut to nothing", old, purpose, record, sealed[:headSize+15], ErrCut},
+		{"empty", old, purpose, record, nil, ErrCut},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -132,13 +134,72 @@ func TestKeysCannotBePrinted(t *testing.T) {
 	line := NewKey()
 	k := keys(t, line)
 	raw, _ := base64.StdEncoding.DecodeString(line)
-	js, err := json.Marshal(map[string]any{"k": k})
+	type deep struct{ keys Keys }
+	const verbs = "%v %+v %#v %s %q %x %X %d %b %c %U %t"
+	times := func(v any) []any { return slices.Repeat([]any{v}, strings.Count(verbs, "%")) }
+	text := func(v any) string {
+		js, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(js)
+	}
+	if got := k.String() + k.GoString(); got != redacted+redacted {
+		t.Errorf("strings %s", got)
+	}
+	tests := []struct {
+		name, shown string
+		redacted    int // times that it says so
+	}{
+		{"a pointer", fmt.Sprintf(verbs, times(k)...), len(times(k))},
+		{"a value", fmt.Sprintf(verbs, times(*k)...), len(times(k))},
+		{"a field", fmt.Sprintf(verbs, times(struct{ Keys *Keys }{k})...), len(times(k))},
+		{"a field that fmt may not ask", fmt.Sprintf(verbs, times(deep{*k})...), 0},
+		{"a pointer to such a field", fmt.Sprintf(verbs, times(&deep{*k})...), 0},
+		{"an error", fmt.Errorf("with %v and %w", *k, errors.New("why")).Error(), 1},
+		{"JSON", text(map[string]any{"k": k, "v": *k}), 2},
+		{"JSON of a key", text(map[keyName]int{{k}: 1}), 1},
+	}
+	secrets := []string{line, string(raw)}
+	for _, format := range []string{"%x", "%X", "%d", "%b", "%#v"} {
+		shown := strings.TrimPrefix(fmt.Sprintf(format, raw), "[]byte")
+		secrets = append(secrets, shown[1:len(shown)-1]) // also without its brackets
+	}
+	for _, tt := range tests {
+		for _, secret := range secrets {
+			if strings.Contains(tt.shown, secret) {
+				t.Errorf("%s shows the key: %s", tt.name, tt.shown)
+			}
+		}
+		if n := strings.Count(tt.shown, redacted); n != tt.redacted {
+			t.Errorf("%s: %d times %s, want %d: %s", tt.name, n, redacted, tt.redacted, tt.shown)
+		}
+	}
+}
+
+// keyName is marshalled as text: it names a member of a JSON object.
+type keyName struct{ *Keys }
+
+// A key file grows at its head and loses its tail, whatever form it has, and comments do not harm.
+func TestKeyFileGrowsAndShrinks(t *testing.T) {
+	a, b := NewKey(), NewKey()
+	raw, err := base64.StdEncoding.DecodeString(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, shown := range []string{fmt.Sprint(k), fmt.Sprintf("%v %+v %#v %s %x %d", k, k, k, k, k, k), string(js)} {
-		if strings.Contains(shown, line) || strings.Contains(shown, fmt.Sprintf("%x", raw)) || strings.Contains(shown, string(raw)) || !strings.Contains(shown, redacted) {
-			t.Errorf("shown: %s", shown)
+	idA, idB := keys(t, a).IDs()[0], keys(t, b).IDs()[0]
+	for name, text := range map[string]string{
+		"a line": a, "a line with its end": a + "\n", "raw bytes": string(raw), "comments": "# mine\n\n" + a + "\n# old\n", "from Windows": "# mine\r\n" + a + "\r\n",
+	} {
+		both := WithFirst(b, []byte(text))
+		if got := keys(t, string(both)).IDs(); !slices.Equal(got, []string{idB, idA}) {
+			t.Errorf("%s: with a new key %v, want %s and %s", name, got, idB, idA)
+		}
+		if got := keys(t, string(FirstOnly(both))).IDs(); !slices.Equal(got, []string{idB}) {
+			t.Errorf("%s: without the old one %v, want %s", name, got, idB)
+		}
+		if got := keys(t, string(FirstOnly([]byte(text)))).IDs(); !slices.Equal(got, []string{idA}) {
+			t.Errorf("%s: the only key is %v, want %s", name, got, idA)
 		}
 	}
 }
@@ -165,6 +226,17 @@ func FuzzParseKeys(f *testing.F) {
 		}
 		if plain, err := k.Open(purpose, nil, k.Seal(purpose, nil, []byte("x"))); err != nil || string(plain) != "x" {
 			t.Errorf("keys that do not open what they seal: %v", err)
+		}
+		ids, line := k.IDs(), NewKey()
+		if only, err := ParseKeys(FirstOnly(data)); err != nil || !slices.Equal(only.IDs(), ids[:1]) {
+			t.Errorf("without the old keys: %v", err)
+		}
+		more, err := ParseKeys(WithFirst(line, data))
+		if err == nil && !slices.Equal(more.IDs(), append(keys(t, line).IDs(), ids...)) {
+			t.Errorf("with a new key the others are others")
+		}
+		if err != nil && len(ids) < maxKeys && len(data)+len(line)+2 <= maxFile {
+			t.Errorf("with a new key: %v", err)
 		}
 	})
 }
