@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -182,5 +183,28 @@ func TestAStateAndItsEventAreOne(t *testing.T) {
 	}
 	if n := len(s.Connections()); n != 1 {
 		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// A file of before there were sign-ins gets a place for them, and keeps all that it has.
+func TestAFileOfTheFirstVersionGetsConnections(t *testing.T) {
+	dir, path := used(t)
+	raw(t, path, func(tx *bolt.Tx) error { return tx.DeleteBucket(bucketConnections) })
+	setVersion(t, path, 1)
+	for range 2 { // once by the migration, once more when there is nothing to do
+		s := start(t, dir, Options{})
+		if n := checkItems(t, s); n != 0 {
+			t.Errorf("%d items are damaged", n)
+		}
+		law(t, s)
+		name := strconv.Itoa(len(s.Connections()))
+		update(t, s, func(tx *Tx) error { return tx.PutConnection(&Connection{Name: name, Sealed: []byte(name)}) })
+		stop(t, s)
+	}
+	s := start(t, dir, Options{})
+	for _, name := range []string{"0", "1"} {
+		if c, ok := s.Connection(name); !ok || string(c.Sealed) != name {
+			t.Errorf("connection %s is %+v", name, c)
+		}
 	}
 }

@@ -89,6 +89,11 @@ func TestOpenRefusesWhatItCannotVouchFor(t *testing.T) {
 		{"a damaged feed", func(t *testing.T, _, path string) {
 			raw(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketFeeds).Put(key32(1), []byte("\x00\x00\x00\x00{}")) })
 		}, ErrDamaged, "feeds 00000001"},
+		{"a damaged connection", func(t *testing.T, _, path string) {
+			raw(t, path, func(tx *bolt.Tx) error {
+				return tx.Bucket(bucketConnections).Put([]byte("alice"), []byte("\x00\x00\x00\x00{}"))
+			})
+		}, ErrDamaged, "connections 616c696365"},
 		{"a damaged counter", func(t *testing.T, _, path string) {
 			raw(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketCounters).Put([]byte("accepted"), []byte{1}) })
 		}, ErrDamaged, "accepted"},
