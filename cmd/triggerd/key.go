@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +27,7 @@ func keyCommand() *cobra.Command {
 		Long: "Sign-ins of users are sealed before they are stored, with the first key of TRIGGERD_STATE_KEY_FILE; every key of the file opens.\n" +
 			"Keep a copy apart from the state directory and its backups: without the key its users have to sign in again.",
 		Example: "  triggerd key new /etc/triggerd/state_key\n  triggerd key rotate",
+		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(keyNewCommand(), keyRotateCommand(), keyListCommand())
@@ -34,44 +37,70 @@ func keyCommand() *cobra.Command {
 	return cmd
 }
 
+// madeKey is a new key. The key itself is told only where it is written to no file.
+type madeKey struct {
+	Key    string `json:"key"` // id
+	File   string `json:"file,omitempty"`
+	Secret string `json:"secret,omitempty"` // a line of a key file
+}
+
 func keyNewCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:     "new [FILE]",
 		Short:   "Makes a key and prints it, or writes a new key file that only its owner may read",
 		Example: "  triggerd key new /etc/triggerd/state_key\n  triggerd key new | systemd-creds encrypt --name=state_key - /etc/triggerd/state_key.cred",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			line := seal.NewKey() + "\n"
-			if len(args) == 0 {
-				_, err := io.WriteString(cmd.OutOrStdout(), line)
-				return err
-			}
-			f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if errors.Is(err, os.ErrExist) {
-				return fmt.Errorf("%s is there already, and what it seals would be lost: `triggerd key rotate` replaces the key in it", args[0])
-			}
+			line := seal.NewKey()
+			keys, err := seal.ParseKeys([]byte(line))
 			if err != nil {
 				return err
 			}
-			_, err = io.WriteString(f, line)
-			if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+			made := madeKey{Key: keys.IDs()[0]}
+			if len(args) == 0 {
+				if made.Secret = line; asJSON {
+					return printJSON(cmd.OutOrStdout(), made)
+				}
+				_, err := io.WriteString(cmd.OutOrStdout(), line+"\n")
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "key written to %s: name it in TRIGGERD_STATE_KEY_FILE, and keep a copy elsewhere\n", args[0])
+			made.File = args[0]
+			if err := newKeyFile(made.File, line); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), made)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "key written to %s: name it in TRIGGERD_STATE_KEY_FILE, and keep a copy elsewhere\n", made.File)
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// newKeyFile writes a key where there is no file yet. It is durable when nil is returned.
+func newKeyFile(path, line string) error {
+	err := createFile(path, []byte(line+"\n"), nil)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s is there already, and what it seals would be lost: `triggerd key rotate` replaces the key in it", path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
 }
 
 // rotation is what a change of keys did.
 type rotation struct {
-	Key     string `json:"key"`     // id of the one that seals now
-	Records int    `json:"records"` // sealed anew
-	Kept    int    `json:"kept"`    // older keys that stay in the file
+	Key     string `json:"key"`            // id of the one that seals now
+	Records int    `json:"records"`        // sealed anew
+	Kept    *int   `json:"kept,omitempty"` // older keys that stay in the file; nil: the file was not touched
 }
 
 func keyRotateCommand() *cobra.Command {
-	var keep, reseal, asJSON bool
+	var keep, only, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Puts a new key first, seals everything with it, and takes the old ones out of the file",
@@ -82,25 +111,41 @@ func keyRotateCommand() *cobra.Command {
 		Example: "  triggerd key rotate\n  triggerd key rotate --reseal",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := keySettings()
+			set, err := config.LoadSettings()
+			if err != nil {
+				return usage(err)
+			}
+			reseal := func(ctx context.Context) (connections.Rekeyed, error) { return resealAll(ctx, set) }
+			r := rotation{}
+			if only {
+				var done connections.Rekeyed
+				done, err = reseal(cmd.Context())
+				r.Key, r.Records = done.Key, done.Records
+			} else if err = needKeyFile(set); err == nil {
+				r, err = rotate(cmd.Context(), set.StateKeyFile, keep, reseal)
+			}
 			if err != nil {
 				return err
 			}
-			r, err := rotate(cmd.Context(), set, keep, reseal)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), r)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "key %s seals now; %d sign-ins sealed anew, %d older keys kept in the file\n", r.Key, r.Records, r.Kept)
-			return nil
+			return printRotation(cmd.OutOrStdout(), r, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the old keys in the file, for backups that they sealed")
-	cmd.Flags().BoolVar(&reseal, "reseal", false, "make no new key: seal everything with the first one that is there")
+	cmd.Flags().BoolVar(&only, "reseal", false, "make no new key and leave the file: seal everything with its first key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func printRotation(w io.Writer, r rotation, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, r)
+	}
+	about := "other keys may be taken out of the file"
+	if r.Kept != nil {
+		about = fmt.Sprintf("%d older keys kept in the file", *r.Kept)
+	}
+	_, err := fmt.Fprintf(w, "key %s seals now; %d sign-ins sealed anew, %s\n", r.Key, r.Records, about)
+	return err
 }
 
 func keyListCommand() *cobra.Command {
@@ -111,20 +156,20 @@ func keyListCommand() *cobra.Command {
 		Example: "  triggerd key list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := keySettings()
-			if err != nil {
-				return err
-			}
-			keys, err := seal.ReadKeys(set.StateKeyFile)
+			set, err := config.LoadSettings()
 			if err != nil {
 				return usage(err)
 			}
-			st, err := store.Open(set.StateDir, store.Options{})
+			keys, err := readKeys(set)
 			if err != nil {
 				return err
 			}
-			sealed := connections.SealedBy(st)
-			if err := st.Close(); err != nil {
+			sealed := map[string]int{}
+			err = withState(set, func(st *store.Store) error {
+				sealed = connections.SealedBy(st)
+				return nil
+			})
+			if err != nil {
 				return err
 			}
 			return listKeys(cmd.OutOrStdout(), keys.IDs(), sealed, asJSON)
@@ -148,8 +193,8 @@ func listKeys(w io.Writer, ids []string, sealed map[string]int, asJSON bool) err
 		facts = append(facts, keyFact{id, sealed[id], true, i == 0})
 		delete(sealed, id)
 	}
-	for id, n := range sealed {
-		facts = append(facts, keyFact{Key: id, Sealed: n})
+	for _, id := range slices.Sorted(maps.Keys(sealed)) {
+		facts = append(facts, keyFact{Key: id, Sealed: sealed[id]})
 	}
 	if asJSON {
 		return printJSON(w, facts)
@@ -169,107 +214,75 @@ func listKeys(w io.Writer, ids []string, sealed map[string]int, asJSON bool) err
 	return nil
 }
 
-// keySettings are the settings, with a key file.
-func keySettings() (config.Settings, error) {
-	set, err := config.LoadSettings()
-	if err == nil && set.StateKeyFile == "" {
-		err = errors.New("TRIGGERD_STATE_KEY_FILE is not set, and there is no systemd credential state_key: make a key with `triggerd key new FILE`")
+// needKeyFile is an error of usage where no key file is named.
+func needKeyFile(set config.Settings) error {
+	if set.StateKeyFile != "" {
+		return nil
 	}
-	return set, usage(err)
+	return usage(errors.New("TRIGGERD_STATE_KEY_FILE is not set, and there is no systemd credential state_key: make a key with `triggerd key new FILE`"))
 }
 
-// rotate changes the first key. The new one is durable before anything is sealed with it, and the old ones go last.
-func rotate(ctx context.Context, set config.Settings, keep, only bool) (r rotation, err error) {
-	path := set.StateKeyFile
-	if !only {
-		if err := addKey(path); err != nil {
-			return r, err
-		}
+// readKeys reads the key file, and its errors are of usage.
+func readKeys(set config.Settings) (*seal.Keys, error) {
+	if err := needKeyFile(set); err != nil {
+		return nil, err
 	}
-	done, err := resealAll(ctx, set)
-	if err != nil {
-		return r, fmt.Errorf("%w\nnothing is lost: %s holds the new key and the old ones; run `triggerd key rotate --reseal` again", err, path)
-	}
-	r = rotation{Key: done.Key, Records: done.Records}
-	keys, err := seal.ReadKeys(path)
-	if err != nil {
-		return r, err
-	}
-	r.Kept = len(keys.IDs()) - 1
-	if keep || only || keys.IDs()[0] != done.Key {
-		return r, nil
-	}
-	data, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		return r, err
-	}
-	r.Kept = 0
-	return r, replaceFile(path, seal.FirstOnly(data))
+	keys, err := seal.ReadKeys(set.StateKeyFile)
+	return keys, usage(err)
 }
 
-// addKey puts a new key before the others.
-func addKey(path string) error {
-	if _, err := seal.ReadKeys(path); err != nil {
-		return usage(err)
+// withState opens the state for fn, and makes none where there is none: nothing was ever sealed then.
+func withState(set config.Settings, fn func(*store.Store) error) error {
+	if _, err := os.Stat(filepath.Join(set.StateDir, "triggerd.db")); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	data, err := os.ReadFile(filepath.Clean(path))
+	st, err := store.Open(set.StateDir, store.Options{})
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, seal.WithFirst(seal.NewKey(), data)); err != nil {
-		return fmt.Errorf("%w\nWhere the key file cannot be written, as a systemd credential: see `triggerd key rotate --help`", err)
-	}
-	return nil
+	return errors.Join(fn(st), st.Close())
 }
 
-// resealAll has everything sealed with the first key of the file, by the daemon if one runs.
+// rotate changes the first key of a key file. The new one is durable before anything is sealed with it, and the old ones
+// go when all is sealed: cut anywhere, what is in the file opens everything. Reseal has all sealed with the file's first
+// key.
+func rotate(ctx context.Context, name string, keep bool, reseal func(context.Context) (connections.Rekeyed, error)) (r rotation, err error) {
+	f, err := openKeyFile(name)
+	if err != nil {
+		return r, err
+	}
+	defer f.close()
+	if err := f.addKey(); err != nil {
+		return r, err
+	}
+	done, err := reseal(ctx)
+	if err == nil && done.Key != f.keys.IDs()[0] {
+		err = fmt.Errorf("the running triggerd seals with key %s of another key file: run this with its TRIGGERD_STATE_KEY_FILE", done.Key)
+	}
+	if err == nil && !keep {
+		err = f.dropOld()
+	}
+	if err != nil {
+		return r, fmt.Errorf("%w\nnothing is lost: %s holds the new key and the old ones; run `triggerd key rotate` again", err, name)
+	}
+	kept := len(f.keys.IDs()) - 1
+	return rotation{done.Key, done.Records, &kept}, nil
+}
+
+// resealAll has everything sealed with the first key of the file: by the daemon, which knows its key file, if one runs.
 func resealAll(ctx context.Context, set config.Settings) (out connections.Rekeyed, err error) {
 	err = status.NewClient(set.AdminListen).Call(ctx, http.MethodPost, "/api/v1/rekey", nil, &out)
 	if !errors.Is(err, status.ErrNoDaemon) {
 		return out, err
 	}
-	keys, err := seal.ReadKeys(set.StateKeyFile)
+	keys, err := readKeys(set)
 	if err != nil {
 		return out, err
 	}
-	out.Key = keys.IDs()[0]
-	if _, err := os.Stat(filepath.Join(set.StateDir, "triggerd.db")); errors.Is(err, os.ErrNotExist) {
-		return out, nil // nothing was ever sealed
-	}
-	st, err := store.Open(set.StateDir, store.Options{})
-	if err != nil {
-		return out, err
-	}
-	out.Records, err = connections.Reseal(st, keys)
-	return out, errors.Join(err, st.Close())
-}
-
-// replaceFile writes a file anew, at once and durably, with the mode and owner that it has.
-func replaceFile(path string, data []byte) (err error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	out = connections.Rekeyed{Key: keys.IDs()[0]}
+	err = withState(set, func(st *store.Store) error {
+		out.Records, err = connections.Reseal(st, keys)
 		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // there may be nothing to remove any more
-		}
-	}()
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(info.Mode().Perm()), likeOwner(f, info), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	})
+	return out, err
 }
