@@ -17,6 +17,8 @@ type Report struct {
 	Problems  []Problem `json:"problems"`
 
 	Connections   []Connection      `json:"connections"`
+	Configuration Configuration     `json:"configuration"`
+	Watches       []Watch           `json:"watches"`
 	Public        Public            `json:"public"`
 	Subscriptions []Subscription    `json:"subscriptions"`
 	Feeds         []Feed            `json:"feeds"`
@@ -52,6 +54,25 @@ type Connection struct {
 	CredentialExpiresAt time.Time `json:"credential_expires_at,omitzero"`
 }
 
+// Configuration is the watch file that is in force.
+type Configuration struct {
+	File      string    `json:"file,omitempty"`
+	LoadedAt  time.Time `json:"loaded_at,omitzero"`
+	Error     string    `json:"error,omitempty"` // why a newer one was refused; the old one stays in force
+	RefusedAt time.Time `json:"refused_at,omitzero"`
+}
+
+// Watch is one declared watch: as fresh as its stalest feed.
+type Watch struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"`             // reading (for the first time), fresh, stale, paused
+	Since   time.Time `json:"since,omitzero"`    // of State
+	FreshAt time.Time `json:"fresh_at,omitzero"` // everything up to then is known
+	Reason  string    `json:"reason,omitempty"`  // why it is not fresh
+	Feeds   int       `json:"feeds"`
+	Push    int       `json:"push"` // feeds with proven push
+}
+
 // Public is the check of the public URL.
 type Public struct {
 	URL       string    `json:"url,omitempty"` // empty: polling only
@@ -62,15 +83,19 @@ type Public struct {
 
 // Subscription is one of Graph's.
 type Subscription struct {
-	ID        string    `json:"id"`
-	Mailbox   string    `json:"mailbox"`
-	Folder    string    `json:"folder"`
-	CreatedAt time.Time `json:"created_at"`
-	ExpiresAt time.Time `json:"expires_at"`
-	RenewAt   time.Time `json:"renew_at"`
-	RenewedAt time.Time `json:"renewed_at,omitzero"`
-	Failures  int       `json:"failures,omitempty"`
-	LastError string    `json:"last_error,omitempty"`
+	ID         string      `json:"id"`
+	Feed       uint32      `json:"feed"`
+	Connection string      `json:"connection"`
+	Mailbox    string      `json:"mailbox"`
+	Folder     string      `json:"folder"`
+	Watches    []string    `json:"watches,omitempty"`
+	CreatedAt  time.Time   `json:"created_at"`
+	ExpiresAt  time.Time   `json:"expires_at"`
+	RenewAt    time.Time   `json:"renew_at"`
+	RenewedAt  time.Time   `json:"renewed_at,omitzero"`
+	Renewals   []time.Time `json:"renewals,omitempty"` // the latest ones, oldest first
+	Failures   int         `json:"failures,omitempty"`
+	LastError  string      `json:"last_error,omitempty"`
 }
 
 // Feed is one folder.
@@ -89,8 +114,9 @@ type Feed struct {
 	Push        bool          `json:"push"`
 	PushReason  string        `json:"push_reason,omitempty"`
 	PushAt      time.Time     `json:"push_at,omitzero"`
-	Missed      uint64        `json:"missed,omitempty"`
-	Reason      string        `json:"reason,omitempty"` // of the round that runs
+	Announced   uint64        `json:"announced,omitempty"` // changes that push announced
+	Missed      uint64        `json:"missed,omitempty"`    // changes that push never announced
+	Reason      string        `json:"reason,omitempty"`    // of the round that runs
 	Pages       int           `json:"pages,omitempty"`
 	Items       int           `json:"items,omitempty"`
 	Error       string        `json:"error,omitempty"`
