@@ -10,8 +10,9 @@ import (
 	"github.com/triggerd/triggerd/internal/seal"
 )
 
-// connect makes the connections and their clients. Nothing is requested yet.
-func (d *Daemon) connect() (err error) {
+// connect makes the connections and their clients. Nothing is requested yet. A client whose connection is configured as
+// before is taken over.
+func (d *Daemon) connect(g *generation) (err error) {
 	o := &d.opts
 	var keys *seal.Keys
 	if o.Settings.StateKeyFile != "" {
@@ -19,16 +20,21 @@ func (d *Daemon) connect() (err error) {
 			return fmt.Errorf("TRIGGERD_STATE_KEY_FILE: %w", err)
 		}
 	}
-	d.connections, err = connections.New(d.store, connections.Options{
-		File: o.File, Keys: keys, KeyFile: o.Settings.StateKeyFile, Transport: o.Transport, Resumed: d.resumed, Log: d.room("connections"),
+	g.connections, err = connections.New(d.store, connections.Options{
+		File: g.file, Keys: keys, KeyFile: o.Settings.StateKeyFile, Transport: o.Transport, Resumed: g.resumed, Log: d.room("connections"),
 	})
 	if err != nil {
 		return err
 	}
-	d.graphs = map[string]*graph.Client{}
-	for name, c := range o.File.Connections {
-		d.graphs[name], err = graph.New(graph.Options{
-			Root: c.Cloud.Graph, Tokens: d.connections.Source(name), Transport: o.Transport, NoDelta: c.Cloud.NoDelta,
+	g.graphs = map[string]*graph.Client{}
+	old := d.now()
+	for name, c := range g.file.Connections {
+		if sameConnection(old, c) {
+			g.graphs[name] = old.graphs[name]
+			continue
+		}
+		g.graphs[name], err = graph.New(graph.Options{
+			Root: c.Cloud.Graph, Tokens: tokens{d, name}, Transport: o.Transport, NoDelta: c.Cloud.NoDelta,
 			UserAgent: "triggerd/" + o.Version, Log: o.Log.With().Str("connection", name).Logger(),
 		})
 		if err != nil {
@@ -38,37 +44,30 @@ func (d *Daemon) connect() (err error) {
 	return nil
 }
 
-// resumed catches up with what a connection missed while it waited for a person.
-func (d *Daemon) resumed(connection string) {
-	d.delta.Resume(connection)
-	d.subscriptions.Resume(connection)
-}
-
 // targets turns watches over mailboxes into mailboxes with their watches: watches over the same mailbox share feeds.
-func (d *Daemon) targets() []delta.Target {
-	o := &d.opts
+func (d *Daemon) targets(g *generation) []delta.Target {
 	var out []delta.Target
 	index := map[string]int{}
-	for i := range o.File.Watches {
-		w := &o.File.Watches[i]
+	for i := range g.file.Watches {
+		w := &g.file.Watches[i]
 		for _, m := range w.Mailboxes {
 			key := w.Connection + "\x00" + foldAddress(m.Address)
 			i, ok := index[key]
 			if !ok {
 				i = len(out)
 				index[key] = i
-				out = append(out, delta.Target{Connection: w.Connection, Address: m.Address, Identity: d.identity(w.Connection, m)})
+				out = append(out, delta.Target{Connection: w.Connection, Address: m.Address, Identity: g.identity(w.Connection, m)})
 			}
-			out[i].Watches = append(out[i].Watches, watch(o, w, m))
+			out[i].Watches = append(out[i].Watches, watch(d.opts.Settings.PublicURL != "", g.file, w, m))
 		}
 	}
 	return out
 }
 
 // identity tells whose mailbox it is: the tenant of a delegated connection is known once somebody has signed in.
-func (d *Daemon) identity(connection string, m config.Mailbox) func() (tenant, userID string) {
+func (g *generation) identity(connection string, m config.Mailbox) func() (tenant, userID string) {
 	return func() (tenant, userID string) {
-		tenant, user := d.connections.Identity(connection)
+		tenant, user := g.connections.Identity(connection)
 		switch {
 		case m.IsMe():
 			return tenant, user
@@ -79,14 +78,14 @@ func (d *Daemon) identity(connection string, m config.Mailbox) func() (tenant, u
 	}
 }
 
-func watch(o *Options, w *config.Watch, m config.Mailbox) delta.Watch {
+func watch(reachable bool, file *config.File, w *config.Watch, m config.Mailbox) delta.Watch {
 	out := delta.Watch{
 		Name: w.Name, Token: m.Token(), Alias: m.Alias, Events: w.Mail.Events, Content: w.Content,
-		Push: o.Settings.PublicURL != "" && w.Delivery != config.DeliveryPoll,
+		Push: reachable && w.Delivery != config.DeliveryPoll,
 		Back: w.Start.Back, All: w.Start.All,
 	}
 	switch {
-	case o.File.Connections[w.Connection].Auth == config.AuthDelegated && !m.IsMe(): // P-6, P-7
+	case file.Connections[w.Connection].Auth == config.AuthDelegated && !m.IsMe(): // P-6, P-7
 		out.Push, out.NoPush = false, "delegated access has no subscriptions on somebody else's mailbox"
 	case !out.Push && w.Delivery != config.DeliveryPoll:
 		out.NoPush = "no public URL is configured"

@@ -10,19 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/triggerd/triggerd/internal/config"
-	"github.com/triggerd/triggerd/internal/connections"
-	"github.com/triggerd/triggerd/internal/delta"
-	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/publish"
 	"github.com/triggerd/triggerd/internal/status"
 	"github.com/triggerd/triggerd/internal/store"
-	"github.com/triggerd/triggerd/internal/subscriptions"
 	"github.com/triggerd/triggerd/internal/webhook"
 )
 
@@ -32,9 +29,10 @@ type Options struct {
 	File      *config.File
 	Log       zerolog.Logger
 	Version   string
-	Transport http.RoundTripper // to Graph and the login endpoint; nil: the network
-	Public    net.Listener      // nil: opened from the settings
-	Admin     net.Listener      // likewise
+	Transport http.RoundTripper            // to Graph and the login endpoint; nil: the network
+	Load      func() (*config.File, error) // reads the watch file again; nil: Reload is not used
+	Public    net.Listener                 // nil: opened from the settings
+	Admin     net.Listener                 // likewise
 }
 
 // Daemon is the whole of triggerd in one process.
@@ -47,19 +45,18 @@ type Daemon struct {
 
 	store         *store.Store
 	embedded      *publish.Embedded // nil with a broker of its own
-	connections   *connections.Room
-	graphs        map[string]*graph.Client // by connection
-	delta         *delta.Room
-	subscriptions *subscriptions.Room
 	webhook       *webhook.Handler
 	publisher     *publish.Publisher
+	current       atomic.Pointer[generation]
+	next          chan reload // to runGenerations
+	refused       atomic.Pointer[refusal]
 	public, admin net.Listener
 }
 
 // New opens the state, the embedded broker and the listeners, and wires the rooms. What it opened is closed by Run, or
 // at once when it returns an error.
 func New(o Options) (d *Daemon, err error) {
-	d = &Daemon{opts: o, log: o.Log, started: time.Now().UTC(), ready: make(chan struct{})}
+	d = &Daemon{opts: o, log: o.Log, started: time.Now().UTC(), ready: make(chan struct{}), next: make(chan reload)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -120,60 +117,20 @@ func (d *Daemon) wirePublisher() (err error) {
 	return err
 }
 
-// wireGraph makes the rooms that speak with Graph.
-func (d *Daemon) wireGraph() (err error) {
-	s := &d.opts.Settings
-	if err = d.connect(); err != nil {
-		return err
-	}
-	graphs, noDelta := map[string]delta.Graph{}, map[string]bool{}
-	asks := map[string]subscriptions.Graph{}
-	for name, c := range d.graphs {
-		graphs[name], asks[name], noDelta[name] = c, c, d.opts.File.Connections[name].Cloud.NoDelta
-	}
-	d.delta, err = delta.New(d.store, delta.Options{
-		Graphs: graphs, NoDelta: noDelta, Targets: d.targets(),
-		Poll: s.PollInterval, Sweep: s.SweepInterval, TrueUp: s.TrueUpInterval, Lag: s.DeltaLag,
-		PushOK: func(feed uint32) (bool, string) { return d.subscriptions.PushState(feed) },
-		Silent: func(feed uint32, reason string) { d.subscriptions.Replace(feed, reason) },
-		Paused: d.connections.Paused,
-		Changed: func() {
-			if d.subscriptions != nil { // feeds that are remembered are taken up before there is a room to tell
-				d.subscriptions.Wake()
-			}
-		},
-		Log: d.room("delta"),
-	})
+// wireGraph makes the rooms that speak with Graph, and the handler of what Graph posts.
+func (d *Daemon) wireGraph() error {
+	g, err := d.generation(d.opts.File)
 	if err != nil {
 		return err
 	}
-	d.subscriptions = subscriptions.New(d.store, subscriptions.Options{
-		Graphs: asks, Wants: d.wants, PublicURL: s.PublicURL,
-		Lifetime: func(string) time.Duration { return s.SubscriptionLifetime },
-		CatchUp:  d.delta.CatchUp, TrueUp: d.delta.Resync, Paused: d.connections.Paused,
-		HTTP: &http.Client{Transport: d.opts.Transport, Timeout: 10 * time.Second},
-		Log:  d.room("subscriptions"),
-	})
+	d.current.Store(g)
 	d.webhook = webhook.New(webhook.Options{
-		Store: d.store, Wake: d.delta.Wake, WakeLifecycle: d.subscriptions.Wake, Log: d.room("webhook"),
+		Store:         d.store,
+		Wake:          func(feed uint32) { d.now().delta.Wake(feed) },
+		WakeLifecycle: func() { d.now().subscriptions.Wake() },
+		Log:           d.room("webhook"),
 	})
 	return nil
-}
-
-// wants lists the subscriptions that there should be.
-func (d *Daemon) wants() []subscriptions.Want {
-	feeds := d.delta.PushFeeds()
-	out := make([]subscriptions.Want, 0, len(feeds))
-	for _, f := range feeds {
-		owner := "users/" + f.Mailbox
-		if f.Mailbox == config.Me {
-			owner = config.Me
-		}
-		out = append(out, subscriptions.Want{
-			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Resource: owner + "/mailFolders/" + f.FolderID + "/messages",
-		})
-	}
-	return out
 }
 
 // Ready is closed when the state is open and the listeners accept.
@@ -185,11 +142,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Str("nats", d.natsURL()).Str("state_dir", d.opts.Settings.StateDir).Msg("triggerd runs")
 	d.once.Do(func() { close(d.ready) })
 	err := runAll(ctx, map[string]runner{
-		"store":         d.store.Run,
-		"connections":   d.connections.Run,
-		"publish":       d.publisher.Run,
-		"delta":         d.delta.Run,
-		"subscriptions": d.subscriptions.Run,
+		"store":   d.store.Run,
+		"publish": d.publisher.Run,
+		"watches": d.runGenerations,
 		"webhook": func(ctx context.Context) error {
 			return webhook.Serve(ctx, d.public, d.webhook, nil, d.room("webhook"))
 		},
@@ -243,9 +198,10 @@ func (d *Daemon) close() (err error) {
 
 // Resync asks for a full enumeration of all feeds of a watch and says how many there are.
 func (d *Daemon) Resync(watch string) (feeds int, err error) {
-	for _, w := range d.opts.File.Watches {
+	g := d.now()
+	for _, w := range g.file.Watches {
 		if w.Name == watch {
-			return d.delta.ResyncWatch(watch, "asked for"), nil
+			return g.delta.ResyncWatch(watch, "asked for"), nil
 		}
 	}
 	return 0, fmt.Errorf("no watch is called %q", watch)

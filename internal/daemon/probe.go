@@ -10,16 +10,20 @@ import (
 
 // Check asks what every connection can read.
 func (d *Daemon) Check(ctx context.Context) []probe.Finding {
+	g := d.now()
 	graphs := map[string]probe.Graph{}
-	for name, c := range d.graphs {
+	for name, c := range g.graphs {
 		graphs[name] = c
 	}
-	return probe.Run(ctx, d.opts.File, d.connections, graphs)
+	return probe.Run(ctx, g.file, g.connections, graphs)
 }
 
 // handlers are what the admin listener serves for other rooms.
 func (d *Daemon) handlers() map[string]http.Handler {
-	out := d.connections.Handlers()
+	out := map[string]http.Handler{}
+	for pattern := range d.now().handlers {
+		out[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.now().handlers[pattern].ServeHTTP(w, r) })
+	}
 	out["POST /api/v1/check"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(d.Check(r.Context())) // the client went away

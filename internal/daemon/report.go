@@ -16,10 +16,12 @@ func foldAddress(s string) string { return strings.ToLower(s) }
 // Report gathers what every room says, with the verdict on it.
 func (d *Daemon) Report() status.Report {
 	r := status.Report{Version: d.opts.Version, StartedAt: d.started, At: time.Now().UTC()}
-	d.reportConnections(&r)
+	g := d.now()
+	g.reportConnections(&r)
+	d.reportConfiguration(g, &r)
 	r.Public.URL = d.opts.Settings.PublicURL
-	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = d.subscriptions.Public()
-	d.reportFeeds(&r)
+	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = g.subscriptions.Public()
+	d.reportFeeds(g, &r)
 	d.reportSubscriptions(&r)
 	d.reportBooks(&r)
 	d.reportNATS(&r)
@@ -27,8 +29,15 @@ func (d *Daemon) Report() status.Report {
 	return r
 }
 
-func (d *Daemon) reportConnections(r *status.Report) {
-	for _, c := range d.connections.Status() {
+func (d *Daemon) reportConfiguration(g *generation, r *status.Report) {
+	r.Configuration = status.Configuration{File: d.opts.Settings.Config, LoadedAt: g.loadedAt}
+	if no := d.refused.Load(); no != nil {
+		r.Configuration.Error, r.Configuration.RefusedAt = no.why, no.at
+	}
+}
+
+func (g *generation) reportConnections(r *status.Report) {
+	for _, c := range g.connections.Status() {
 		r.Connections = append(r.Connections, status.Connection{
 			Name: c.Name, Cloud: c.Cloud, Auth: c.Auth, State: string(c.State), Reason: c.Reason, Remedy: c.Remedy, Since: c.Since, Paused: c.Paused,
 			User: c.User, TenantID: c.TenantID, Missing: c.Missing, SignedInAt: c.SignedInAt, RefreshedAt: c.RefreshedAt,
@@ -37,8 +46,8 @@ func (d *Daemon) reportConnections(r *status.Report) {
 	}
 }
 
-func (d *Daemon) reportFeeds(r *status.Report) {
-	feeds, problems := d.delta.Status()
+func (d *Daemon) reportFeeds(g *generation, r *status.Report) {
+	feeds, problems := g.delta.Status()
 	for i := range feeds {
 		f := &feeds[i]
 		every := d.opts.Settings.PollInterval

@@ -52,7 +52,7 @@ func startDelegated(t *testing.T, edit ...func(*sim, *emulator.Options)) *sim {
 // signIn does what `triggerd login` and the user do.
 func (s *sim) signIn(user, answer string) (connections.Outcome, error) {
 	s.t.Helper()
-	room := s.d.connections
+	room := s.d.now().connections
 	b, err := room.BeginLogin(s.t.Context(), "ada", connections.Browser, "http://localhost:8400")
 	if err != nil {
 		return connections.Outcome{}, err
@@ -62,7 +62,7 @@ func (s *sim) signIn(user, answer string) (connections.Outcome, error) {
 	return room.FinishLogin(s.t.Context(), b.ID, redirected)
 }
 
-func (s *sim) state() connections.Status { return s.d.connections.Status()[0] }
+func (s *sim) state() connections.Status { return s.d.now().connections.Status()[0] }
 
 // toldSoFar lists the subjects of events about connections.
 func (s *sim) toldSoFar() []string {
@@ -107,7 +107,7 @@ func TestAUserSignsIn(t *testing.T) {
 		s.send(support, "shared")
 		s.wait(2 * time.Minute)
 		s.wantMails("received own", "received shared")
-		feeds, _ := s.d.delta.Status()
+		feeds, _ := s.d.now().delta.Status()
 		for _, f := range feeds {
 			if push := f.Mailbox == "sales"; f.Push != push {
 				t.Errorf("mailbox %s: push %v: %s", f.Mailbox, f.Push, f.PushReason)
@@ -252,7 +252,7 @@ func TestSignInsThatAreRefused(t *testing.T) {
 		if _, err := s.signIn(sales, "decline"); err == nil || !strings.Contains(err.Error(), "declined") {
 			t.Errorf("declined: %v", err)
 		}
-		room := s.d.connections
+		room := s.d.now().connections
 		b, err := room.BeginLogin(t.Context(), "ada", connections.Browser, "http://localhost:8400")
 		s.must(err)
 		first, err := s.emu.SignIn(b.URL, sales, "accept")
@@ -308,7 +308,7 @@ func TestMissingPermissionIsNamed(t *testing.T) {
 func TestSignInByDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startDelegated(t)
-		room := s.d.connections
+		room := s.d.now().connections
 		b, err := room.BeginLogin(t.Context(), "ada", connections.Device, "")
 		s.must(err)
 		done := make(chan error, 1)
@@ -363,7 +363,7 @@ func TestSignInsAreSealedAtRest(t *testing.T) {
 		if len(secrets) < 3 {
 			t.Fatalf("%d secrets were given out", len(secrets))
 		}
-		shown, err := json.Marshal(s.d.connections.Status())
+		shown, err := json.Marshal(s.d.now().connections.Status())
 		s.must(err)
 		page := httptest.NewRecorder()
 		status.Handler(reporter{s.d}, nil).ServeHTTP(page, httptest.NewRequest("GET", "http://localhost/metrics", nil))
@@ -408,7 +408,7 @@ func TestSignInsAreSealedAtRest(t *testing.T) {
 // reporter reports of connections alone: the simulation has no broker and no listeners.
 type reporter struct{ d *Daemon }
 
-func (r reporter) Report() (out status.Report) { r.d.reportConnections(&out); return out }
+func (r reporter) Report() (out status.Report) { r.d.now().reportConnections(&out); return out }
 
 func (reporter) Resync(string) (int, error) { return 0, nil }
 

@@ -414,6 +414,8 @@ func TestNothingIsLostInDaysOfTrouble(t *testing.T) {
 						}
 					case 3:
 						s.emu.SendLifecycle([]string{"missed", "reauthorizationRequired"}[r.IntN(2)], "")
+					case 4, 5:
+						s.must(s.d.Reload(t.Context()))
 					}
 				}
 				s.emu.SetFaults(func(f *emulator.Faults) { *f = emulator.Faults{} })

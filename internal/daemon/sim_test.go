@@ -117,10 +117,10 @@ func (s *sim) start() {
 		s.t.Fatal(err)
 	}
 	d := &Daemon{
-		opts: Options{Settings: s.set, File: file, Log: s.log, Transport: emulator.HandlerTransport(map[string]http.Handler{
+		opts: Options{Settings: s.set, File: file, Log: s.log, Load: func() (*config.File, error) { return parseSim(s) }, Transport: emulator.HandlerTransport(map[string]http.Handler{
 			"graph.test": s.emu, "hook.test": http.HandlerFunc(s.serveHook),
 		})},
-		ready: make(chan struct{}),
+		ready: make(chan struct{}), next: make(chan reload),
 	}
 	d.log = d.opts.Log
 	if d.store, err = store.Open(s.dir, store.Options{}); err != nil {
@@ -137,7 +137,7 @@ func (s *sim) start() {
 	s.stop, s.done = stop, make(chan error, 1)
 	go func() {
 		s.done <- runAll(ctx, map[string]runner{
-			"store": d.store.Run, "connections": d.connections.Run, "delta": d.delta.Run, "subscriptions": d.subscriptions.Run, "reader": s.read,
+			"store": d.store.Run, "watches": d.runGenerations, "reader": s.read,
 		})
 	}()
 }
