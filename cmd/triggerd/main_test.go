@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,9 +41,23 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitfor": waitFor, "envsubst": substitute, "exits": exits, "eventually": eventually,
+			"waitfor": waitFor, "envsubst": substitute, "exits": exits, "eventually": eventually, "hangup": hangUp,
 		},
 	})
+}
+
+// hangUp sends SIGHUP to the background command whose first argument is given: hangup run.
+func hangUp(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hangup COMMAND")
+	}
+	for _, c := range ts.BackgroundCmds() {
+		if len(c.Args) > 1 && c.Args[1] == args[0] {
+			ts.Check(c.Process.Signal(syscall.SIGHUP))
+			return
+		}
+	}
+	ts.Fatalf("no `triggerd %s` in the background", args[0])
 }
 
 // waitFor waits until an address answers, by HTTP 200 for a URL: waitfor http://host/path, or waitfor host:port.

@@ -14,6 +14,7 @@ import (
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/daemon"
 	"github.com/triggerd/triggerd/internal/seal"
+	"github.com/triggerd/triggerd/internal/service"
 )
 
 func runCommand() *cobra.Command {
@@ -24,7 +25,7 @@ func runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "The daemon",
-		Long: "Runs until it gets SIGINT or SIGTERM. What to watch is one YAML file; the process is configured by the environment:\n\n" +
+		Long: "Runs until it gets SIGINT or SIGTERM; SIGHUP reloads the watch file. What to watch is one YAML file; the process is configured by the environment:\n\n" +
 			table.String(),
 		Example: "  TRIGGERD_CONFIG=./triggerd.yaml TRIGGERD_STATE_DIR=./state triggerd run",
 		Args:    cobra.NoArgs,
@@ -38,11 +39,19 @@ func runCommand() *cobra.Command {
 			for _, w := range file.Warnings {
 				log.Warn().Str("warning", w).Msg("configuration")
 			}
-			d, err := daemon.New(daemon.Options{Settings: set, File: file, Log: log, Version: version().Version})
+			public, err := service.Listener("webhook")
 			if err != nil {
 				return err
 			}
-			return d.Run(cmd.Context())
+			manager, err := service.NewManager()
+			if err != nil {
+				return err
+			}
+			d, err := daemon.New(daemon.Options{Settings: set, File: file, Load: loadWatchFile(set), Log: log, Version: version().Version, Public: public})
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), d, manager)
 		},
 	}
 }
@@ -52,6 +61,17 @@ func runCommand() *cobra.Command {
 func spareProcessor() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
+}
+
+// loadWatchFile reads the watch file again under the settings that the process was started with.
+func loadWatchFile(set config.Settings) func() (*config.File, error) {
+	return func() (*config.File, error) {
+		file, err := config.Load(set.Config)
+		if err != nil {
+			return nil, err
+		}
+		return file, config.Check(set, file)
 	}
 }
 

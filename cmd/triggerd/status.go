@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -82,6 +85,35 @@ func resyncCommand() *cobra.Command {
 				return withKnownWatches(cmd, client, err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d feeds of %s are being compared; see `triggerd status`\n", n, args[0])
+			return nil
+		},
+	}
+}
+
+func reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Has the running daemon read the watch file again, as SIGHUP does, and says what it makes of it",
+		Long: "Watches that did not change keep their subscriptions, cursors and events. A file with a mistake is refused as a whole and the " +
+			"old one stays in force; the exit code is then 2. Settings from the environment need a restart.",
+		Example: "  triggerd check && triggerd reload",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, err := config.LoadSettings()
+			if err != nil {
+				return usage(err)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			defer cancel()
+			var out struct{ Watches int }
+			err = status.NewClient(set.AdminListen).Call(ctx, http.MethodPost, "/api/v1/reload", nil, &out)
+			if err != nil && !errors.Is(err, status.ErrNoDaemon) {
+				return usage(fmt.Errorf("refused, the old watch file stays in force:\n%w", err))
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "reloaded: %d watches; see `triggerd status`\n", out.Watches)
 			return nil
 		},
 	}

@@ -37,10 +37,11 @@ var rooms = map[string][]string{
 	"delta":         {"event", "graph", "store", "changes", "config"},
 	"publish":       {"event", "store"},
 	"status":        {"event", "store"},
+	"service":       {},
 	"daemon":        {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal"},
 	"emulator":      {},
 	"archtest":      {},
-	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "daemon", "emulator"},
+	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "daemon", "emulator", "service"},
 }
 
 // forTests are the rooms that the tests of every room may import beside those of its code.
@@ -70,6 +71,7 @@ var doors = []door{
 	{"github.com/coreos/go-oidc", []string{"auth"}, nobody, "signatures are made and checked where sign-in is"},
 	{"software.sslmate.com/src/go-pkcs12", []string{"auth"}, nobody, "keys are read where they are used"},
 	{"golang.org/x/crypto", []string{"seal"}, nobody, "what is sealed is sealed in one place"},
+	{"github.com/coreos/go-systemd", []string{"service"}, nobody, "who runs us is asked and told in one place"},
 	{"github.com/prometheus", []string{"status"}, nobody, "metrics are the report in another form"},
 	{"github.com/spf13/cobra", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
 	{"github.com/spf13/pflag", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},

@@ -49,6 +49,7 @@ type Daemon struct {
 	publisher     *publish.Publisher
 	current       atomic.Pointer[generation]
 	next          chan reload // to runGenerations
+	reloading     sync.Mutex
 	refused       atomic.Pointer[refusal]
 	public, admin net.Listener
 }
@@ -153,6 +154,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 		},
 	})
 	return errors.Join(err, d.close())
+}
+
+// Alive returns nil when what must never stand still gets on: the database and the schedulers. Otherwise it returns what
+// does not, when ctx is done.
+func (d *Daemon) Alive(ctx context.Context) error {
+	g := d.now()
+	for _, ping := range []func(context.Context) error{d.store.Ping, g.delta.Ping, g.subscriptions.Ping} {
+		if err := ping(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type runner func(context.Context) error

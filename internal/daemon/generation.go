@@ -156,8 +156,10 @@ func (d *Daemon) succeed(r reload) error {
 
 // Reload reads the watch file again and puts it in force: watches that did not change keep their subscriptions, cursors
 // and events. A file that cannot be used is refused, and the old one stays in force; the report says so too. One Reload
-// at a time.
+// waits for the other.
 func (d *Daemon) Reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	err := d.replace(ctx)
 	switch {
 	case err == nil:

@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"context"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/triggerd/triggerd/internal/emulator"
 	"github.com/triggerd/triggerd/internal/status"
+	"github.com/triggerd/triggerd/internal/store"
 )
 
 const supportYAML = `
@@ -167,5 +170,37 @@ func TestReloadsUnderLoad(t *testing.T) {
 		if n := s.d.store.Pending(); n != 0 {
 			t.Errorf("%d notifications are not settled", n)
 		}
+	})
+}
+
+// Alive tells what stands still, and nothing else: it is what the watchdog is fed by.
+func TestAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		alive := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			return s.d.Alive(ctx)
+		}
+		s.must(alive())
+		s.emu.SetFaults(func(f *emulator.Faults) {
+			f.Fail = func(string, *http.Request) *emulator.Fault { return &emulator.Fault{} }
+		})
+		s.wait(time.Hour)
+		s.must(alive()) // Graph's troubles are none of ours
+		release, held := make(chan struct{}), make(chan error, 1)
+		go func() {
+			held <- s.d.store.Update(func(*store.Tx) error { <-release; return nil }) // as a disk does that does not answer
+		}()
+		synctest.Wait()
+		if err := alive(); err == nil || !strings.Contains(err.Error(), "the database does not get on") {
+			t.Errorf("with a database that stands still: %v", err)
+		}
+		close(release)
+		s.must(<-held)
+		s.must(alive())
+		s.must(s.d.Reload(t.Context()))
+		s.must(alive())
 	})
 }

@@ -204,6 +204,16 @@ func (r *Room) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Ping returns nil when the scheduler gets on, else the cause of ctx.
+func (r *Room) Ping(ctx context.Context) error {
+	select {
+	case <-r.sched.pulse:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the scheduler of feeds does not get on: %w", context.Cause(ctx))
+	}
+}
+
 // Wake asks for a round of a feed soon: a notification was accepted for it. Wakes of a feed that come while it waits or
 // runs are one. It never blocks.
 func (r *Room) Wake(num uint32) {

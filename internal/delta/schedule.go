@@ -37,9 +37,12 @@ type scheduler struct {
 	mu     sync.Mutex
 	queue  taskHeap
 	signal chan struct{}
+	pulse  chan struct{} // from dispatch, whenever it waits
 }
 
-func newScheduler() *scheduler { return &scheduler{signal: make(chan struct{}, 1)} }
+func newScheduler() *scheduler {
+	return &scheduler{signal: make(chan struct{}, 1), pulse: make(chan struct{})}
+}
 
 func (s *scheduler) add(t *task, due time.Time) {
 	s.mu.Lock()
@@ -143,9 +146,7 @@ func (s *scheduler) dispatch(ctx context.Context, work chan<- *task) {
 	for {
 		t, wait := s.take(time.Now().Round(0))
 		if t != nil {
-			select {
-			case work <- t:
-			case <-ctx.Done():
+			if !s.hand(ctx, work, t) {
 				return
 			}
 			continue
@@ -154,8 +155,22 @@ func (s *scheduler) dispatch(ctx context.Context, work chan<- *task) {
 		select {
 		case <-timer.C:
 		case <-s.signal:
+		case s.pulse <- struct{}{}:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// hand waits for a free worker; false when ctx is done first.
+func (s *scheduler) hand(ctx context.Context, work chan<- *task, t *task) bool {
+	for {
+		select {
+		case work <- t:
+			return true
+		case s.pulse <- struct{}{}: // all workers wait for Graph: they have their own deadlines
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -181,6 +181,9 @@ func (r *Report) Judge() {
 			bad("add a new one to the app registration and replace the file; triggerd takes it up by itself", "connection %s: its credential expires %s", c.Name, ahead(left))
 		}
 	}
+	if c := &r.Configuration; c.Error != "" {
+		bad("mend the file and run `triggerd check`, then `triggerd reload`; the one loaded "+short(r.At.Sub(c.LoadedAt))+" ago stays in force", "watch file %s: refused: %s", c.File, firstMistake(c.Error))
+	}
 	if r.Public.URL != "" && !r.Public.OK && !young {
 		bad("check DNS, the reverse proxy and its certificate; feeds are polled meanwhile", "public URL %s: %s", r.Public.URL, r.Public.Reason)
 	}
@@ -221,6 +224,15 @@ func (r *Report) judgeFeed(f *Feed, bad func(string, string, ...any)) {
 	case r.At.Sub(f.RoundAt) > 2*f.Interval+grace && r.At.Sub(r.StartedAt) > 2*f.Interval:
 		bad("see the log of room delta", "feed %s %s is stale: last complete %s ago", f.Mailbox, f.Folder, short(r.At.Sub(f.RoundAt)))
 	}
+}
+
+// firstMistake is the first line of an error, and how many more there are.
+func firstMistake(text string) string {
+	line, rest, more := strings.Cut(text, "\n")
+	if more {
+		line += fmt.Sprintf(" (and %d more mistakes)", 1+strings.Count(rest, "\n"))
+	}
+	return line
 }
 
 // passing reports whether a state mends itself.

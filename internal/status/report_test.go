@@ -50,6 +50,9 @@ func TestJudge(t *testing.T) {
 			c.State, c.Reason, c.Remedy = "credential_failed", "sign-in: status 401 invalid_client", "replace it"
 		}, "connection contoso: credential failed: sign-in"},
 		{"the public URL does not answer", func(r *Report) { r.Public.OK, r.Public.Reason = false, "502" }, "public URL https://hook.example.com: 502"},
+		{"a watch file was refused", func(r *Report) {
+			r.Configuration = Configuration{File: "triggerd.yaml", LoadedAt: now.Add(-time.Hour), Error: "triggerd.yaml:3: no", RefusedAt: now}
+		}, "watch file triggerd.yaml: refused: triggerd.yaml:3: no"},
 		{"no public URL is no fault", func(r *Report) { r.Public = Public{} }, ""},
 		{"just started", func(r *Report) { r.StartedAt = now.Add(-time.Second); r.Public.OK = false; r.NATS = NATS{} }, ""},
 		{"a folder is not found", func(r *Report) { r.Mailboxes = []Mailbox{{"contoso", "sales", "no such folder: \"x\""}} }, "mailbox sales: no such folder"},

@@ -54,6 +54,19 @@ func (s *Store) UpdateContext(ctx context.Context, fn func(*Tx) error) error {
 	}
 }
 
+// Ping returns nil when the committer is between two transactions, and so neither stuck nor waiting for a disk that does
+// not answer; else the cause of ctx.
+func (s *Store) Ping(ctx context.Context) error {
+	select {
+	case <-s.pulse:
+		return nil
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("the database does not get on: %w", context.Cause(ctx))
+	}
+}
+
 // View runs fn in a read transaction. fn must not call Update.
 func (s *Store) View(fn func(*Tx) error) error {
 	return s.db.View(func(btx *bolt.Tx) error { return fn(newTx(s, btx)) })
@@ -79,6 +92,8 @@ func (s *Store) commitLoop() {
 		select {
 		case o := <-s.ops:
 			batch = append(batch, o)
+		case s.pulse <- struct{}{}:
+			continue
 		case <-s.quit:
 			for s.drain(&batch); len(batch) > 0; s.drain(&batch) {
 				broken = s.commit(batch, broken)

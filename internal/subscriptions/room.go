@@ -9,6 +9,7 @@ package subscriptions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -125,7 +126,8 @@ type Room struct {
 	calendar        *calendar
 	public          public
 	wake            chan struct{}
-	forgotAt        time.Time // owned by scan
+	pulse           chan struct{} // from Run, whenever it waits
+	forgotAt        time.Time     // owned by scan
 
 	mu          sync.Mutex // guards everything below; never held across a commit or a call of Graph
 	units       map[unitKey]*unit
@@ -142,7 +144,7 @@ type Room struct {
 func New(st Store, opts Options) *Room {
 	r := &Room{
 		st: st, opts: opts.withDefaults(), log: opts.Log, http: noRedirects(opts.HTTP), calendar: newCalendar(),
-		wake: make(chan struct{}, 1), units: map[unitKey]*unit{}, byFeed: map[uint32]*unit{}, known: map[Want]*unit{},
+		wake: make(chan struct{}, 1), pulse: make(chan struct{}), units: map[unitKey]*unit{}, byFeed: map[uint32]*unit{}, known: map[Want]*unit{},
 		connections: map[string]*connection{}, running: map[string]int{},
 	}
 	base := strings.TrimRight(opts.PublicURL, "/")
@@ -180,6 +182,16 @@ func (r *Room) Wake() {
 	}
 }
 
+// Ping returns nil when Run gets on, else the cause of ctx.
+func (r *Room) Ping(ctx context.Context) error {
+	select {
+	case <-r.pulse:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the scheduler of subscriptions does not get on: %w", context.Cause(ctx))
+	}
+}
+
 // Resume goes on with a connection that was paused: what had to wait is done now, and every living subscription is
 // reauthorized. It never blocks.
 func (r *Room) Resume(connection string) {
@@ -213,6 +225,7 @@ func (r *Room) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-tick.C:
 		case <-r.wake:
+		case r.pulse <- struct{}{}:
 		}
 	}
 	wg.Wait()
