@@ -101,8 +101,8 @@ func printEvent(w io.Writer, r *publish.Received, asJSON bool) error {
 
 // eventLine says in one line what happened, by which path it was seen, and how long that took.
 func eventLine(e *event.Event, storedAt time.Time) string {
-	if e.Area == event.AreaConnection {
-		return connectionLine(e, storedAt)
+	if !e.Numbered() {
+		return selfLine(e, storedAt)
 	}
 	var d event.Data
 	if err := json.Unmarshal(e.Data, &d); err != nil {
@@ -127,11 +127,23 @@ func eventLine(e *event.Event, storedAt time.Time) string {
 	return fmt.Sprintf("%s  %-10s %-12s %-6s #%-4d %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, e.Via, e.Sequence, what)
 }
 
-// connectionLine says how a connection is and what to do.
-func connectionLine(e *event.Event, storedAt time.Time) string {
-	var d event.ConnectionData
+// selfLine says what triggerd tells of itself: of a connection what to do, of a subscription or a watch why.
+func selfLine(e *event.Event, storedAt time.Time) string {
+	var d struct {
+		Remedy string
+		Reason string
+		Folder *event.Folder
+	}
 	_ = json.Unmarshal(e.Data, &d) // what cannot be read is left out
-	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, printable(d.Remedy)))
+	what := cmp.Or(d.Remedy, d.Reason)
+	if d.Folder != nil {
+		what += " [" + folderName(d.Folder) + "]"
+	}
+	name := e.Name
+	if e.Area != event.AreaConnection {
+		name = e.Area + " " + e.Name
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, name, strings.TrimSpace(printable(what))))
 }
 
 func folderName(f *event.Folder) string {

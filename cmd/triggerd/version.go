@@ -84,7 +84,7 @@ func schemaCommand() *cobra.Command {
 		Long:      "Prints the JSON Schema (draft 2020-12) of the data of an area's events, or of the CloudEvents envelope. The default is mail.",
 		Example:   "  triggerd schema mail > mail.schema.json",
 		Args:      cobra.MaximumNArgs(1),
-		ValidArgs: []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.Envelope},
+		ValidArgs: []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := event.AreaMail
 			if len(args) > 0 {

@@ -205,7 +205,7 @@ func (w *world) collect(enough func(subjects map[string]int, last jetstream.Msg)
 	var cons jetstream.Consumer
 	var err error
 	for { // until the daemon has made the stream
-		if cons, err = w.js.OrderedConsumer(ctx, "GRAPH", jetstream.OrderedConsumerConfig{}); err == nil {
+		if cons, err = w.js.OrderedConsumer(ctx, "GRAPH", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"graph.*.*.mail.*"}}); err == nil {
 			break
 		}
 		select {

@@ -11,6 +11,8 @@ import (
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/connections"
 	"github.com/triggerd/triggerd/internal/delta"
+	"github.com/triggerd/triggerd/internal/event"
+	"github.com/triggerd/triggerd/internal/freshness"
 	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/subscriptions"
 )
@@ -25,6 +27,7 @@ type generation struct {
 	graphs        map[string]*graph.Client // by connection
 	delta         *delta.Room
 	subscriptions *subscriptions.Room
+	freshness     *freshness.Room
 	handlers      map[string]http.Handler // of the admin listener, by pattern
 }
 
@@ -39,6 +42,7 @@ func (d *Daemon) generation(file *config.File) (*generation, error) {
 			return nil, err
 		}
 	}
+	g.freshness = freshness.New(d.store, freshness.Options{Views: func() []freshness.View { return d.views(g) }, Started: d.started, Log: d.room("freshness")})
 	g.handlers = g.connections.Handlers()
 	return g, nil
 }
@@ -74,11 +78,53 @@ func (d *Daemon) wireSubscriptions(g *generation) error {
 	g.subscriptions = subscriptions.New(d.store, subscriptions.Options{
 		Graphs: asks, Wants: g.wants, PublicURL: s.PublicURL,
 		Lifetime: func(string) time.Duration { return s.SubscriptionLifetime },
-		CatchUp:  g.delta.CatchUp, TrueUp: g.delta.Resync, Paused: g.connections.Paused,
+		CatchUp:  g.delta.CatchUp, TrueUp: g.delta.Resync, Paused: g.connections.Paused, Tell: d.tell(g),
 		HTTP: &http.Client{Transport: d.opts.Transport, Timeout: 10 * time.Second},
 		Log:  d.room("subscriptions"),
 	})
 	return nil
+}
+
+// tell makes the events about a subscription, one for each watch over its feed.
+func (d *Daemon) tell(g *generation) func(uint32, string, time.Time, event.SubscriptionData) []event.Event {
+	return func(feed uint32, name string, at time.Time, data event.SubscriptionData) (out []event.Event) {
+		origins, folder := g.delta.Origins(feed)
+		data.Folder = folder
+		for _, o := range origins {
+			e, err := event.NewSubscriptionEvent(o, name, at, data)
+			if err != nil {
+				d.log.Error().Err(err).Msg("an event about a subscription cannot be made")
+				continue
+			}
+			out = append(out, e)
+		}
+		return out
+	}
+}
+
+// views are all watches over all mailboxes, as delta leaves them.
+func (d *Daemon) views(g *generation) []freshness.View {
+	watched := g.delta.Watched()
+	out := make([]freshness.View, 0, len(watched))
+	for _, w := range watched {
+		v := freshness.View{Origin: w.Origin, Connection: w.Connection, Problem: w.Problem, Paused: g.connections.Paused(w.Connection)}
+		for i := range w.Feeds {
+			f := &w.Feeds[i]
+			v.Feeds = append(v.Feeds, freshness.Feed{
+				Folder: f.Folder, RoundAt: f.RoundAt, BaselinedAt: f.BaselinedAt, Interval: d.interval(f.Push), Push: f.Push, Error: f.Error,
+			})
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// interval is how often a feed is due.
+func (d *Daemon) interval(push bool) time.Duration {
+	if push {
+		return d.opts.Settings.SweepInterval
+	}
+	return d.opts.Settings.PollInterval
 }
 
 // wants lists the subscriptions that there should be.
@@ -107,6 +153,7 @@ func (g *generation) resumed(connection string) {
 func (g *generation) run(ctx context.Context) error {
 	return runAll(ctx, map[string]runner{
 		"connections": g.connections.Run, "delta": g.delta.Run, "subscriptions": g.subscriptions.Run,
+		"freshness": g.freshness.Run,
 	})
 }
 

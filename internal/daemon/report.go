@@ -22,6 +22,7 @@ func (d *Daemon) Report() status.Report {
 	r.Public.URL = d.opts.Settings.PublicURL
 	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = g.subscriptions.Public()
 	d.reportFeeds(g, &r)
+	g.reportWatches(&r)
 	d.reportSubscriptions(&r)
 	d.reportBooks(&r)
 	d.reportNATS(&r)
@@ -50,19 +51,23 @@ func (d *Daemon) reportFeeds(g *generation, r *status.Report) {
 	feeds, problems := g.delta.Status()
 	for i := range feeds {
 		f := &feeds[i]
-		every := d.opts.Settings.PollInterval
-		if f.Push {
-			every = d.opts.Settings.SweepInterval
-		}
 		r.Feeds = append(r.Feeds, status.Feed{
 			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder, Watches: f.Watches, RoundAt: f.RoundAt,
-			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: every, Pending: f.Pending, Push: f.Push,
-			PushReason: f.PushReason, PushAt: f.PushAt, Missed: f.Missed, Reason: f.Reason, Pages: f.Pages, Items: f.Items,
+			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: d.interval(f.Push), Pending: f.Pending, Push: f.Push,
+			PushReason: f.PushReason, PushAt: f.PushAt, Announced: f.Announced, Missed: f.Missed, Reason: f.Reason, Pages: f.Pages, Items: f.Items,
 			Error: f.Error, Tries: f.Tries,
 		})
 	}
 	for _, p := range problems {
 		r.Mailboxes = append(r.Mailboxes, status.Mailbox(p))
+	}
+}
+
+func (g *generation) reportWatches(r *status.Report) {
+	for _, w := range g.freshness.Status() {
+		r.Watches = append(r.Watches, status.Watch{
+			Name: w.Watch, State: string(w.State), Since: w.Since, FreshAt: w.FreshAt, Reason: w.Reason, Feeds: w.Feeds, Push: w.Push,
+		})
 	}
 }
 
@@ -76,11 +81,11 @@ func (d *Daemon) reportSubscriptions(r *status.Report) {
 			continue
 		}
 		out := status.Subscription{
-			ID: s.ID, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, RenewAt: s.RenewAt, RenewedAt: s.RenewedAt,
+			ID: s.ID, Feed: s.Feed, Connection: s.Connection, Renewals: s.Renewals, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, RenewAt: s.RenewAt, RenewedAt: s.RenewedAt,
 			Failures: s.Failures, LastError: s.LastError,
 		}
 		if f := tokens[s.Feed]; f != nil {
-			out.Mailbox, out.Folder = f.Mailbox, f.Folder
+			out.Mailbox, out.Folder, out.Watches = f.Mailbox, f.Folder, f.Watches
 		}
 		r.Subscriptions = append(r.Subscriptions, out)
 	}
@@ -99,9 +104,7 @@ func (d *Daemon) reportBooks(r *status.Report) {
 	}
 	r.Quarantine = c["quarantine_entries"]
 	r.Events = map[string]uint64{}
-	for area, names := range map[string][]string{
-		event.AreaMail: event.MailEvents, event.AreaNotification: event.NotificationEvents, event.AreaConnection: event.ConnectionEvents,
-	} {
+	for area, names := range event.Events {
 		for _, name := range names {
 			if n := c["events_"+area+"_"+name]; n > 0 {
 				r.Events[area+"."+name] = n

@@ -15,6 +15,7 @@ import (
 
 	"github.com/triggerd/triggerd/internal/connections"
 	"github.com/triggerd/triggerd/internal/emulator"
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/seal"
 	"github.com/triggerd/triggerd/internal/status"
 	"github.com/triggerd/triggerd/internal/store"
@@ -65,10 +66,18 @@ func (s *sim) signIn(user, answer string) (connections.Outcome, error) {
 func (s *sim) state() connections.Status { return s.d.now().connections.Status()[0] }
 
 // toldSoFar lists the subjects of events about connections.
-func (s *sim) toldSoFar() []string {
+func (s *sim) toldSoFar() []string { return s.toldOf(event.AreaConnection) }
+
+// toldOf lists the subjects of triggerd's events about itself in an area.
+func (s *sim) toldOf(area string) (out []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.told)
+	for i := range s.told {
+		if s.told[i].Area == area {
+			out = append(out, s.told[i].NATSSubject("graph"))
+		}
+	}
+	return out
 }
 
 // wantMails compares the mail events so far, in any order: two mailboxes have none between them.

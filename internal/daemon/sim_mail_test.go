@@ -192,8 +192,8 @@ func TestEveryPathGivesTheSameIDs(t *testing.T) {
 				s.history(31 * time.Minute)
 				s.checkLaw()
 				s.checkFolded()
-				for id := range s.seen {
-					ids[name] = append(ids[name], id)
+				for i := range s.events {
+					ids[name] = append(ids[name], s.events[i].ID)
 				}
 				slices.Sort(ids[name])
 			})

@@ -45,7 +45,7 @@ type sim struct {
 
 	mu     sync.Mutex
 	events []event.Event // of mailboxes, as they were acknowledged
-	told   []string      // subjects of events about connections
+	told   []event.Event // of triggerd about itself
 	acked  uint64
 	seen   map[string]int
 }
@@ -120,7 +120,7 @@ func (s *sim) start() {
 		opts: Options{Settings: s.set, File: file, Log: s.log, Load: func() (*config.File, error) { return parseSim(s) }, Transport: emulator.HandlerTransport(map[string]http.Handler{
 			"graph.test": s.emu, "hook.test": http.HandlerFunc(s.serveHook),
 		})},
-		ready: make(chan struct{}), next: make(chan reload),
+		started: time.Now().UTC(), ready: make(chan struct{}), next: make(chan reload),
 	}
 	d.log = d.opts.Log
 	if d.store, err = store.Open(s.dir, store.Options{}); err != nil {
@@ -156,7 +156,7 @@ func (s *sim) read(ctx context.Context) error {
 			if r.Event.Numbered() {
 				s.events = append(s.events, r.Event)
 			} else {
-				s.told = append(s.told, r.Event.NATSSubject("graph"))
+				s.told = append(s.told, r.Event)
 			}
 			s.seen[r.Event.ID]++
 			s.acked++

@@ -187,6 +187,7 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 	if fin != nil {
 		v = r.pending.judge(states.items, r.f.folder, fin, now, mb.room.opts.Lag)
 	}
+	gap := r.gapClosed(fin, now, r.events+len(out.events))
 	err = mb.room.st.Update(func(tx *store.Tx) error {
 		if err := out.write(tx, r.rec.Mailbox); err != nil {
 			return err
@@ -196,6 +197,11 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 		}
 		if err := v.settle(tx); err != nil {
 			return err
+		}
+		for i := range gap {
+			if err := tx.AppendEvent(&gap[i]); err != nil {
+				return err
+			}
 		}
 		if fin.confirmed != nil && len(v.settled) == 0 {
 			return nil
@@ -221,6 +227,7 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 func (r *round) advance(f *store.Feed, fin *finish, v *verdict, now time.Time) {
 	if len(v.settled) > 0 {
 		f.PushAt = now
+		f.Announced += uint64(len(v.settled))
 	}
 	if fin.confirmed != nil {
 		return

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/triggerd/triggerd/internal/changes"
+	"github.com/triggerd/triggerd/internal/event"
 )
 
 // FeedStatus is what an operator wants to know of a feed.
@@ -25,6 +26,7 @@ type FeedStatus struct {
 	Push       bool      `json:"push"`
 	PushReason string    `json:"push_reason,omitzero"` // why not
 	PushAt     time.Time `json:"push_at,omitzero"`     // last notification that was confirmed
+	Announced  uint64    `json:"announced,omitzero"`   // notifications that were confirmed
 	Missed     uint64    `json:"missed,omitzero"`      // changes that push never announced
 
 	Reason string `json:"reason,omitzero"` // of the round that runs
@@ -84,6 +86,48 @@ func (r *Room) Status() (feeds []FeedStatus, problems []MailboxStatus) {
 	return feeds, problems
 }
 
+// Watched is one watch over one mailbox.
+type Watched struct {
+	Origin     event.Origin
+	Connection string
+	Feeds      []FeedStatus
+	Problem    string // why the mailbox's folders could not be read or found
+}
+
+// Watched lists every watch over every mailbox with its feeds.
+func (r *Room) Watched() (out []Watched) {
+	r.mu.Lock()
+	feeds := map[*mailbox][]*feed{}
+	for _, f := range r.feeds {
+		feeds[f.mb] = append(feeds[f.mb], f)
+	}
+	mailboxes := slices.Clone(r.mailboxes)
+	r.mu.Unlock()
+	for _, mb := range mailboxes {
+		naming := mb.naming()
+		mb.mu.Lock()
+		problem := ""
+		if mb.problem != nil {
+			problem = mb.problem.Error()
+		}
+		mb.mu.Unlock()
+		for i := range mb.target.Watches {
+			w := &mb.target.Watches[i]
+			one := Watched{
+				Origin:     event.Origin{Tenant: naming.Tenant, Watch: w.Name, Token: w.Token, UserID: naming.UserID, Alias: w.Alias},
+				Connection: mb.target.Connection, Problem: problem,
+			}
+			for _, f := range feeds[mb] {
+				if s, ok := f.status(); ok && f.follows(w.Name) {
+					one.Feeds = append(one.Feeds, s)
+				}
+			}
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
 func (f *feed) status() (FeedStatus, bool) {
 	rec, ok := f.mb.room.st.Feed(f.num)
 	folders := f.mb.naming().Folders
@@ -98,7 +142,7 @@ func (f *feed) status() (FeedStatus, bool) {
 		s.Watches = append(s.Watches, w.Name)
 	}
 	slices.Sort(s.Watches)
-	s.RoundAt, s.BaselinedAt, s.TrueUpAt, s.PushAt, s.Missed = rec.RoundAt, rec.BaselinedAt, rec.TrueUpAt, rec.PushAt, rec.Missed
+	s.RoundAt, s.BaselinedAt, s.TrueUpAt, s.PushAt, s.Announced, s.Missed = rec.RoundAt, rec.BaselinedAt, rec.TrueUpAt, rec.PushAt, rec.Announced, rec.Missed
 	s.Pending = f.mb.room.st.HasPending(f.num)
 	return s, ok
 }

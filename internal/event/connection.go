@@ -3,7 +3,6 @@ package event
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -46,7 +45,7 @@ type ConnectionData struct {
 // another subject or a wrong identity: a name that is no subject token, an unknown state, and a state without a beginning.
 func NewConnectionEvent(tenant string, d ConnectionData) (Event, error) {
 	switch {
-	case d.Name == "" || strings.ContainsAny(d.Name, ".*> \t\r\n"):
+	case !isLevel(d.Name):
 		return Event{}, fmt.Errorf("connection event: the name %q cannot stand in a subject", d.Name)
 	case !slices.Contains(ConnectionEvents, d.State):
 		return Event{}, fmt.Errorf("connection event of %s: there is no event %q", d.Name, d.State)
@@ -69,4 +68,6 @@ func NewConnectionEvent(tenant string, d ConnectionData) (Event, error) {
 }
 
 // Numbered reports whether the event has a sequence: events of mailboxes do.
-func (e *Event) Numbered() bool { return e.Area != AreaConnection }
+func (e *Event) Numbered() bool {
+	return e.Area != AreaConnection && e.Area != AreaSubscription && e.Area != AreaWatch
+}

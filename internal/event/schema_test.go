@@ -74,7 +74,7 @@ func validateEvent(v any) error {
 }
 
 func TestSchemasAreNamedAndComplete(t *testing.T) {
-	for _, name := range []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.Envelope} {
+	for _, name := range []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope} {
 		b, ok := event.Schema(name)
 		if !ok {
 			t.Fatalf("there is no schema %s", name)
@@ -103,7 +103,7 @@ func TestSchemasAreNamedAndComplete(t *testing.T) {
 			t.Errorf("Schema(%q) gave %d bytes", name, len(b))
 		}
 	}
-	if len(event.Schemas()) != 4 {
+	if len(event.Schemas()) != 6 {
 		t.Errorf("%d schemas", len(event.Schemas()))
 	}
 }
@@ -170,6 +170,8 @@ func mismatches(o object, v any) (out []string) {
 func TestSchemaAndStructsAreTheSame(t *testing.T) {
 	mail, _ := event.Schema(event.AreaMail)
 	connection, _ := event.Schema(event.AreaConnection)
+	subscription, _ := event.Schema(event.AreaSubscription)
+	watch, _ := event.Schema(event.AreaWatch)
 	root := parse(t, mail)
 	message := parse(t, root.Defs["message"])
 	// Data.Message is a pointer because notification events have none; mail events always do.
@@ -191,6 +193,8 @@ func TestSchemaAndStructsAreTheSame(t *testing.T) {
 		{"message", message, event.Message{}},
 		{"body", parse(t, message.Properties["body"]), event.Body{}},
 		{"connection", parse(t, connection), event.ConnectionData{}},
+		{"subscription", parse(t, subscription), event.SubscriptionData{}},
+		{"watch", parse(t, watch), event.WatchData{}},
 	} {
 		for _, m := range mismatches(tt.schema, tt.typ) {
 			t.Errorf("%s: %s", tt.name, m)

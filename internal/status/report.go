@@ -65,7 +65,7 @@ type Configuration struct {
 // Watch is one declared watch: as fresh as its stalest feed.
 type Watch struct {
 	Name    string    `json:"name"`
-	State   string    `json:"state"`             // reading (for the first time), fresh, stale, paused
+	State   string    `json:"state"`             // reading (for the first time), fresh, stale
 	Since   time.Time `json:"since,omitzero"`    // of State
 	FreshAt time.Time `json:"fresh_at,omitzero"` // everything up to then is known
 	Reason  string    `json:"reason,omitempty"`  // why it is not fresh

@@ -32,6 +32,10 @@ var migrations = [...]func(*bolt.Tx) error{
 		_, err := tx.CreateBucketIfNotExists(bucketConnections)
 		return err
 	},
+	func(tx *bolt.Tx) error { // how fresh watches are
+		_, err := tx.CreateBucketIfNotExists(bucketWatches)
+		return err
+	},
 }
 
 var (
@@ -160,6 +164,7 @@ func (s *Store) loadMemory(btx *bolt.Tx) error {
 	err = errors.Join(err, loadAll(btx, bucketFeeds, func(f *Feed) { s.feeds[f.Num] = f }))
 	err = errors.Join(err, loadAll(btx, bucketSubscriptions, func(sub *Subscription) { s.subs[sub.ID] = sub }))
 	err = errors.Join(err, loadAll(btx, bucketConnections, func(c *Connection) { s.connections[c.Name] = c }))
+	err = errors.Join(err, loadAll(btx, bucketWatches, func(w *Watch) { s.watches[watchKey(w.Name, w.Token)] = w }))
 	if err != nil {
 		return err
 	}

@@ -39,27 +39,29 @@ type Feed struct {
 	Watches  map[string]time.Time `json:"watches,omitempty"`  // watch → since when it follows this feed; replaced, never changed in place
 	Starting map[string]bool      `json:"starting,omitempty"` // watches that joined a read feed and still want what was there before; replaced likewise
 
-	PushAt   time.Time `json:"push_at,omitzero"`   // last notification that a round confirmed
-	MissedAt time.Time `json:"missed_at,omitzero"` // last change found that push never announced
-	Missed   uint64    `json:"missed,omitzero"`    // how many such
+	PushAt    time.Time `json:"push_at,omitzero"`   // last notification that a round confirmed
+	MissedAt  time.Time `json:"missed_at,omitzero"` // last change found that push never announced
+	Missed    uint64    `json:"missed,omitzero"`    // how many such
+	Announced uint64    `json:"announced,omitzero"` // notifications that a round confirmed
 }
 
 // Subscription is a Graph subscription of ours, alive or remembered.
 type Subscription struct {
-	ID           string    `json:"id"`
-	Feed         uint32    `json:"feed"`
-	Connection   string    `json:"connection"`
-	Resource     string    `json:"resource"`
-	StateHash    [32]byte  `json:"state_hash"` // SHA-256 of the clientState, which itself is kept nowhere
-	CreatedAt    time.Time `json:"created_at"`
-	ExpiresAt    time.Time `json:"expires_at"`             // as the server said
-	RenewAt      time.Time `json:"renew_at"`               // when the next renewal is due, jitter included
-	RenewedAt    time.Time `json:"renewed_at,omitzero"`    // last successful PATCH
-	AuthorizedAt time.Time `json:"authorized_at,omitzero"` // last create, PATCH or reauthorize
-	TouchedAt    time.Time `json:"touched_at,omitzero"`    // last PATCH or reauthorize sent, for R-8
-	Failures     int       `json:"failures,omitzero"`      // failed renewals in a row
-	LastError    string    `json:"last_error,omitzero"`
-	RemovedAt    time.Time `json:"removed_at,omitzero"` // gone at Graph; kept for late notices (L-14)
+	ID           string      `json:"id"`
+	Feed         uint32      `json:"feed"`
+	Connection   string      `json:"connection"`
+	Resource     string      `json:"resource"`
+	StateHash    [32]byte    `json:"state_hash"` // SHA-256 of the clientState, which itself is kept nowhere
+	CreatedAt    time.Time   `json:"created_at"`
+	ExpiresAt    time.Time   `json:"expires_at"`             // as the server said
+	RenewAt      time.Time   `json:"renew_at"`               // when the next renewal is due, jitter included
+	RenewedAt    time.Time   `json:"renewed_at,omitzero"`    // last successful PATCH
+	Renewals     []time.Time `json:"renewals,omitempty"`     // the latest successful PATCHes, oldest first; never changed in place
+	AuthorizedAt time.Time   `json:"authorized_at,omitzero"` // last create, PATCH or reauthorize
+	TouchedAt    time.Time   `json:"touched_at,omitzero"`    // last PATCH or reauthorize sent, for R-8
+	Failures     int         `json:"failures,omitzero"`      // failed renewals in a row
+	LastError    string      `json:"last_error,omitzero"`
+	RemovedAt    time.Time   `json:"removed_at,omitzero"` // gone at Graph; kept for late notices (L-14)
 }
 
 // Live reports whether the subscription is believed to exist at Graph.

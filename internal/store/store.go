@@ -58,6 +58,7 @@ type Store struct {
 	feeds       map[uint32]*Feed
 	subs        map[string]*Subscription
 	connections map[string]*Connection
+	watches     map[string]*Watch
 	expected    map[[32]byte]uint32 // clientState hash of a subscription being created → feed
 	inbox       *inboxIndex
 	outbox      outboxIndex
@@ -89,7 +90,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
 		db: db, path: path, opts: opts,
 		ops: make(chan *op, 4096), pulse: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}), failed: make(chan error, 1),
-		mailboxes: map[uint32]*Mailbox{}, feeds: map[uint32]*Feed{}, subs: map[string]*Subscription{}, connections: map[string]*Connection{},
+		mailboxes: map[uint32]*Mailbox{}, feeds: map[uint32]*Feed{}, subs: map[string]*Subscription{}, connections: map[string]*Connection{}, watches: map[string]*Watch{},
 		expected: map[[32]byte]uint32{}, inbox: newInboxIndex(), outbox: outboxIndex{wake: make(chan struct{}, 1)}, counters: map[string]uint64{},
 	}
 	if err := guard(func() error { return s.load(dir, fresh) }); err != nil {

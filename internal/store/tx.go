@@ -30,10 +30,11 @@ var (
 	bucketSequences     = []byte("sequences")     // partition key → uint64
 	bucketQuarantine    = []byte("quarantine")    // sequence → Quarantine
 	bucketConnections   = []byte("connections")   // name → Connection
+	bucketWatches       = []byte("watches")       // name, mailbox → Watch
 )
 
 var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems, bucketReferences,
-	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine, bucketConnections}
+	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine, bucketConnections, bucketWatches}
 
 // appendFill is how full pages of buckets are packed whose keys only ever grow.
 const appendFill = 0.95

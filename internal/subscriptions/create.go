@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/store"
 )
@@ -40,7 +41,7 @@ func (t task) create(ctx context.Context) error {
 		CreatedAt: sent, AuthorizedAt: sent, ExpiresAt: got.ExpiresAt.UTC(),
 	}
 	t.plan(sub, sent)
-	if err := t.save(t.u, "subscriptions_created", sub); err != nil {
+	if err := t.save(t.u, news{"subscriptions_created", event.SubscriptionCreated, ""}, sub); err != nil {
 		t.disown(ctx, sub.ID)
 		return err
 	}

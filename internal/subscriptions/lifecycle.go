@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/store"
 )
 
@@ -23,11 +24,16 @@ func (r *Room) settleLifecycle(now time.Time) {
 	if err != nil {
 		r.report(fmt.Errorf("read lifecycle notifications: %w", err))
 	}
-	done := r.heed(open, now)
+	done, told := r.heed(open, now)
 	if len(done) == 0 {
 		return
 	}
 	err = r.st.Update(func(tx *store.Tx) error {
+		for i := range told {
+			if err := tx.AppendEvent(&told[i]); err != nil {
+				return err
+			}
+		}
 		for _, seq := range done {
 			if err := tx.DoneLifecycle(seq); err != nil {
 				return err
@@ -46,9 +52,11 @@ type ask struct {
 	reason string
 }
 
-// heed returns the notifications that are done with, after it has asked for the delta rounds that they call for.
-func (r *Room) heed(open []store.Lifecycle, now time.Time) (done []uint64) {
+// heed returns the notifications that are done with, after it has asked for the delta rounds that they call for, and
+// the events that tell of missed notifications.
+func (r *Room) heed(open []store.Lifecycle, now time.Time) (done []uint64, told []event.Event) {
 	var asks []ask
+	lost := map[int]store.Subscription{} // asks because of missed notifications
 	r.mu.Lock()
 	for _, u := range r.units {
 		u.notices = nil
@@ -74,15 +82,21 @@ func (r *Room) heed(open []store.Lifecycle, now time.Time) (done []uint64) {
 		case !within(u.caughtUpAt, catchUpEvery, now):
 			r.log.Warn().Uint32("feed", u.want.Feed).Str("subscription", n.Subscription).Str("event", n.Event).Msg("lifecycle notification; looking for changes")
 			asked[u], u.caughtUpAt = true, now
+			if n.Event == missed {
+				lost[len(asks)] = sub
+			}
 			asks = append(asks, ask{u.want.Feed, reason})
 			done = append(done, n.Seq)
 		}
 	}
 	r.mu.Unlock()
-	for _, a := range asks {
+	for i, a := range asks {
 		r.opts.CatchUp(a.feed, a.reason)
+		if sub, ok := lost[i]; ok {
+			told = append(told, r.tell(&sub, a.feed, event.Missed, a.reason)...)
+		}
 	}
-	return done
+	return done, told
 }
 
 // consequence reports whether what a notification asks of the subscription has been done, and why a delta round is

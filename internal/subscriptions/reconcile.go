@@ -158,7 +158,7 @@ func (t task) keep(sub *store.Subscription, f graph.Subscription) error {
 	if off >= time.Minute || revived { // shorter than thought: the lease counts from now
 		t.plan(sub, t.listing.at)
 	}
-	if err := t.save(t.u, "", sub); err != nil {
+	if err := t.save(t.u, news{}, sub); err != nil {
 		return err
 	}
 	t.log.Info().Uint32("feed", sub.Feed).Str("subscription", sub.ID).Time("expires_at", sub.ExpiresAt).Bool("revived", revived).Msg("subscription adopted")
@@ -189,7 +189,7 @@ func (t task) compared(cleared, lost bool) error {
 		}
 		t.log.Warn().Uint32("feed", sub.Feed).Str("subscription", sub.ID).Msg("graph does not list the subscription; asking for it")
 		sub.RenewAt = t.listing.at
-		if err := t.save(t.u, "", sub); err != nil {
+		if err := t.save(t.u, news{}, sub); err != nil {
 			return err
 		}
 	}

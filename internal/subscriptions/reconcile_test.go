@@ -45,7 +45,7 @@ func TestStartAdoptsWhatIsKnown(t *testing.T) {
 		if n := f.count("") - before; n != 1 {
 			t.Errorf("%d requests, want one list", n)
 		}
-		if h.living(1) != first {
+		if h.living(1).ID != first.ID {
 			t.Error("the first record has changed")
 		}
 		got := h.living(2)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/store"
 )
@@ -15,7 +17,7 @@ import (
 func (t task) renew(ctx context.Context, sub *store.Subscription) error {
 	before := *sub
 	sub.TouchedAt = clock()
-	if err := t.save(t.u, "", sub); err != nil {
+	if err := t.save(t.u, news{}, sub); err != nil {
 		return err
 	}
 	got, sent, err := t.patch(ctx, sub.ID)
@@ -24,8 +26,13 @@ func (t task) renew(ctx context.Context, sub *store.Subscription) error {
 	case err == nil:
 		sub.ExpiresAt, sub.RenewedAt, sub.AuthorizedAt = got.ExpiresAt.UTC(), sent, t.answering(sent)
 		sub.Failures, sub.LastError = 0, ""
+		sub.Renewals = latest(sub.Renewals, sent)
 		t.plan(sub, sent)
-		if err := t.save(t.u, "renewals_ok", sub); err != nil {
+		name := event.Renewed
+		if t.step.Reason == reauthorizationRequired {
+			name = event.Reauthorized
+		}
+		if err := t.save(t.u, news{"renewals_ok", name, t.step.Reason}, sub); err != nil {
 			return err
 		}
 		log.Info().Str("reason", t.step.Reason).Dur("left", before.ExpiresAt.Sub(sent)).Time("expires_at", sub.ExpiresAt).
@@ -46,7 +53,19 @@ func (t task) renew(ctx context.Context, sub *store.Subscription) error {
 	wait := t.opts.Policy.RetryIn(sub.Failures, refused(err), lifetime(sub), retryAfter(err), rand.Float64())
 	sub.RenewAt = now.Add(wait)
 	log.Warn().Err(err).Int("attempt", sub.Failures).Dur("wait", wait).Dur("left", sub.ExpiresAt.Sub(now)).Msg("renewal failed; trying again")
-	return t.save(t.u, "renewals_failed", sub)
+	n := news{"renewals_failed", "", sub.LastError}
+	if sub.Failures&(sub.Failures-1) == 0 { // the first, second, fourth, eighth...: what goes on for days is not told every minute
+		n.event = event.RenewalFailed
+	}
+	return t.save(t.u, n, sub)
+}
+
+// keptRenewals is how many renewals of a subscription are remembered.
+const keptRenewals = 20
+
+// latest adds a time to the latest ones. The list it is given may be shared and stays as it is.
+func latest(times []time.Time, t time.Time) []time.Time {
+	return append(slices.Clone(times[max(0, len(times)+1-keptRenewals):]), t)
 }
 
 // patch sends the request, with a shorter lifetime where Graph wants that.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/store"
 )
@@ -52,17 +53,18 @@ type Want struct {
 
 // Options are the room's needs and settings. The callbacks must not block and may be called from several goroutines.
 type Options struct {
-	Graphs      map[string]Graph                      // by connection
-	Wants       func() []Want                         // what should be subscribed right now
-	PublicURL   string                                // HTTPS base of the public listener; empty: no push, only what is ours is removed
-	Lifetime    func(connection string) time.Duration // asked for; nil or 0: MaxLifetime less an hour
-	ChangeTypes string                                // default "created,updated,deleted"
-	CatchUp     func(feed uint32, reason string)      // asks for a delta round
-	TrueUp      func(feed uint32, reason string)      // asks for a full enumeration, after a gap of unknown extent
-	Every       time.Duration                         // between looks at what is due, default 5 s
-	Paused      func(connection string) string        // why a connection waits for a person; empty: it does not. nil: none ever does
-	HTTP        *http.Client                          // for the check of the public URL; nil: http.DefaultClient
-	Policy      Policy                                // the zero value means DefaultPolicy
+	Graphs      map[string]Graph                                                                     // by connection
+	Wants       func() []Want                                                                        // what should be subscribed right now
+	PublicURL   string                                                                               // HTTPS base of the public listener; empty: no push, only what is ours is removed
+	Lifetime    func(connection string) time.Duration                                                // asked for; nil or 0: MaxLifetime less an hour
+	ChangeTypes string                                                                               // default "created,updated,deleted"
+	CatchUp     func(feed uint32, reason string)                                                     // asks for a delta round
+	TrueUp      func(feed uint32, reason string)                                                     // asks for a full enumeration, after a gap of unknown extent
+	Every       time.Duration                                                                        // between looks at what is due, default 5 s
+	Paused      func(connection string) string                                                       // why a connection waits for a person; empty: it does not. nil: none ever does
+	Tell        func(feed uint32, name string, at time.Time, d event.SubscriptionData) []event.Event // the events that say what happened; nil: none
+	HTTP        *http.Client                                                                         // for the check of the public URL; nil: http.DefaultClient
+	Policy      Policy                                                                               // the zero value means DefaultPolicy
 	Log         zerolog.Logger
 }
 
@@ -104,6 +106,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Paused == nil {
 		o.Paused = func(string) string { return "" }
+	}
+	if o.Tell == nil {
+		o.Tell = func(uint32, string, time.Time, event.SubscriptionData) []event.Event { return nil }
 	}
 	if o.Every == 0 {
 		o.Every = 5 * time.Second

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/graph"
 	"github.com/triggerd/triggerd/internal/store"
 )
@@ -91,7 +92,7 @@ func (t task) do(ctx context.Context) error {
 		return t.remove(ctx, sub)
 	case Adopt:
 		sub.Feed = t.want.Feed
-		if err := t.save(t.u, "", sub); err != nil {
+		if err := t.save(t.u, news{}, sub); err != nil {
 			return err
 		}
 		t.opts.CatchUp(t.want.Feed, "subscription adopted")
@@ -111,12 +112,28 @@ func (t task) record(id string) *store.Subscription {
 	return nil
 }
 
-// save commits a record of a unit, and counts something where count names it.
-func (r *Room) save(u *unit, count string, sub *store.Subscription) error {
+// news is what is committed together with a record.
+type news struct {
+	count  string // counter; empty: none
+	event  string // name of the event that tells it; empty: it is not told
+	reason string
+}
+
+// save commits a record of a unit with its news.
+func (r *Room) save(u *unit, n news, sub *store.Subscription) error {
 	old, known := r.st.Subscription(sub.ID)
+	var told []event.Event
+	if n.event != "" {
+		told = r.tell(sub, sub.Feed, n.event, n.reason)
+	}
 	err := r.st.Update(func(tx *store.Tx) error {
-		if count != "" {
-			tx.Count(count, 1)
+		if n.count != "" {
+			tx.Count(n.count, 1)
+		}
+		for i := range told {
+			if err := tx.AppendEvent(&told[i]); err != nil {
+				return err
+			}
 		}
 		return tx.PutSubscription(sub)
 	})
@@ -134,10 +151,17 @@ func (r *Room) save(u *unit, count string, sub *store.Subscription) error {
 	return nil
 }
 
+// tell makes the events that say what happened to a subscription just now.
+func (r *Room) tell(sub *store.Subscription, feed uint32, name, reason string) []event.Event {
+	return r.opts.Tell(feed, name, clock(), event.SubscriptionData{
+		Connection: sub.Connection, ID: sub.ID, ExpiresAt: sub.ExpiresAt, RenewAt: sub.RenewAt, Failures: sub.Failures, Reason: reason,
+	})
+}
+
 // bury notes that a subscription is no more.
 func (t task) bury(sub *store.Subscription, reason string) error {
 	sub.RemovedAt, sub.LastError = clock(), reason
-	if err := t.save(t.u, "subscriptions_removed", sub); err != nil {
+	if err := t.save(t.u, news{"subscriptions_removed", event.Removed, reason}, sub); err != nil {
 		return err
 	}
 	t.mu.Lock()
