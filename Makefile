@@ -26,11 +26,12 @@ test: testservers ## install what the tests need, and run them all
 race: testservers ## run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
-# The OAuth servers that sign-in is tested against. Others wrote them; lock files say which ones.
+# The servers that sign-in and certificates are tested against. Others wrote them; lock files say which ones.
 OIDC_PROVIDER := internal/auth/testdata/oidc-provider
 ZITADEL       := internal/auth/testdata/zitadel
+PEBBLE        := internal/certificate/testdata/pebble
 
-testservers: $(OIDC_PROVIDER)/node_modules/.package-lock.json bin/testservers/zitadel ## install the OAuth servers of the tests
+testservers: $(OIDC_PROVIDER)/node_modules/.package-lock.json bin/testservers/zitadel bin/testservers/pebble ## install the OAuth and ACME servers of the tests
 
 $(OIDC_PROVIDER)/node_modules/.package-lock.json: $(OIDC_PROVIDER)/package-lock.json
 	cd $(OIDC_PROVIDER) && npm ci --no-audit --no-fund --loglevel=error
@@ -38,6 +39,9 @@ $(OIDC_PROVIDER)/node_modules/.package-lock.json: $(OIDC_PROVIDER)/package-lock.
 
 bin/testservers/zitadel: $(wildcard $(ZITADEL)/*)
 	cd $(ZITADEL) && $(GO) build -trimpath -o $(CURDIR)/$@ .
+
+bin/testservers/pebble: $(wildcard $(PEBBLE)/*)
+	cd $(PEBBLE) && $(GO) build -trimpath -o $(CURDIR)/$@ .
 
 vet: ## go vet
 	$(GO) vet ./...

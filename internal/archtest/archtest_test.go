@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 	"graph":         {},
 	"auth":          {},
 	"seal":          {},
+	"certificate":   {},
 	"connections":   {"event", "config", "store", "auth", "seal"},
 	"probe":         {"config", "connections", "graph"},
 	"changes":       {"event", "store", "config"}, // config for the type of the filter
@@ -39,10 +40,10 @@ var rooms = map[string][]string{
 	"publish":       {"event", "store"},
 	"status":        {"event", "store"},
 	"service":       {},
-	"daemon":        {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "freshness"},
+	"daemon":        {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "freshness", "certificate"},
 	"emulator":      {},
 	"archtest":      {},
-	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "daemon", "emulator", "service"},
+	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "daemon", "emulator", "service", "certificate"},
 }
 
 // forTests are the rooms that the tests of every room may import beside those of its code.
@@ -73,6 +74,8 @@ var doors = []door{
 	{"software.sslmate.com/src/go-pkcs12", []string{"auth"}, nobody, "keys are read where they are used"},
 	{"golang.org/x/crypto", []string{"seal"}, nobody, "what is sealed is sealed in one place"},
 	{"github.com/coreos/go-systemd", []string{"service"}, nobody, "who runs us is asked and told in one place"},
+	{"github.com/caddyserver/certmagic", []string{"certificate"}, nobody, "keys are read where they are used"},
+	{"go.uber.org/zap", []string{"certificate"}, nobody, "what certmagic would log with; there is one log"},
 	{"github.com/prometheus", []string{"status"}, nobody, "metrics are the report in another form"},
 	{"github.com/spf13/cobra", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
 	{"github.com/spf13/pflag", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
