@@ -86,6 +86,7 @@ type facts struct {
 	NATS        string           `json:"nats"`
 	Stream      string           `json:"stream"`
 	Listen      string           `json:"listen"`
+	TLS         string           `json:"tls,omitempty"`
 	PublicURL   string           `json:"public_url,omitempty"`
 	Connections []connectionFact `json:"connections"`
 	Watches     []watchFact      `json:"watches"`
@@ -125,6 +126,12 @@ func describe(set config.Settings, file *config.File) facts {
 	}
 	if f.NATS == "" {
 		f.NATS = "embedded, on " + set.NATSListen
+	}
+	switch {
+	case set.TLSCertFile != "":
+		f.TLS = "TLS with the certificate in " + set.TLSCertFile
+	case set.ACMEEmail != "":
+		f.TLS = "TLS with a certificate from " + set.ACMECA
 	}
 	used := map[string]bool{}
 	for i := range file.Watches {
@@ -223,7 +230,11 @@ func explain(w io.Writer, f facts) error {
 	if f.PublicURL != "" {
 		public = f.PublicURL
 	}
-	fmt.Fprintf(&b, "\nstate: %s\nNATS: %s, stream %s\nlistens on %s, public URL %s\n", f.StateDir, f.NATS, f.Stream, f.Listen, public)
+	listen := f.Listen
+	if f.TLS != "" {
+		listen += " by " + f.TLS
+	}
+	fmt.Fprintf(&b, "\nstate: %s\nNATS: %s, stream %s\nlistens on %s, public URL %s\n", f.StateDir, f.NATS, f.Stream, listen, public)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

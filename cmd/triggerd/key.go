@@ -271,7 +271,11 @@ func rotate(ctx context.Context, name string, keep bool, reseal func(context.Con
 
 // resealAll has everything sealed with the first key of the file: by the daemon, which knows its key file, if one runs.
 func resealAll(ctx context.Context, set config.Settings) (out connections.Rekeyed, err error) {
-	err = status.NewClient(set.AdminListen).Call(ctx, http.MethodPost, "/api/v1/rekey", nil, &out)
+	client, err := adminClient(set)
+	if err != nil {
+		return out, err
+	}
+	err = client.Call(ctx, http.MethodPost, "/api/v1/rekey", nil, &out)
 	if !errors.Is(err, status.ErrNoDaemon) {
 		return out, err
 	}

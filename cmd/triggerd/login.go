@@ -266,7 +266,10 @@ func delegatedConnections(file *config.File) (out []string) {
 
 // newSigner finds who keeps the state. Done must be called.
 func newSigner(ctx context.Context, set config.Settings, file *config.File) (s signer, done func() error, err error) {
-	client := status.NewClient(set.AdminListen)
+	client, err := adminClient(set)
+	if err != nil {
+		return nil, nil, err
+	}
 	if _, err := client.Status(ctx); err == nil {
 		return viaDaemon{client}, func() error { return nil }, nil
 	} else if !errors.Is(err, status.ErrNoDaemon) {

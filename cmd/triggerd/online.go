@@ -27,7 +27,10 @@ const onlineTimeout = 5 * time.Minute
 func checkOnline(ctx context.Context, set config.Settings, file *config.File) ([]probe.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
-	client := status.NewClient(set.AdminListen)
+	client, err := adminClient(set)
+	if err != nil {
+		return nil, err
+	}
 	rep, err := client.Status(ctx)
 	if err == nil {
 		return askDaemon(ctx, client, &rep)

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/triggerd/triggerd/internal/certificate"
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/daemon"
 	"github.com/triggerd/triggerd/internal/seal"
@@ -82,13 +83,31 @@ func loadConfiguration() (config.Settings, *config.File, error) {
 	if err = errors.Join(err, ferr); err != nil {
 		return set, file, err
 	}
-	if err := config.Check(set, file); err != nil || set.StateKeyFile == "" {
+	if err := config.Check(set, file); err != nil {
 		return set, file, err
 	}
-	if _, err := seal.ReadKeys(set.StateKeyFile); err != nil {
-		return set, file, fmt.Errorf("TRIGGERD_STATE_KEY_FILE: %w", err)
+	return set, file, checkFiles(set)
+}
+
+// checkFiles reads the files that settings name and the daemon alone may be able to read.
+func checkFiles(set config.Settings) error {
+	var problems []error
+	check := func(name, path string, read func(string) error) {
+		if path == "" {
+			return
+		}
+		if err := read(path); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+		}
 	}
-	return set, file, nil
+	check("TRIGGERD_STATE_KEY_FILE", set.StateKeyFile, func(path string) error { _, err := seal.ReadKeys(path); return err })
+	check("TRIGGERD_TLS_CERT_FILE", set.TLSCertFile, func(path string) error {
+		_, err := certificate.NewFiles(path, set.TLSKeyFile, zerolog.Nop())
+		return err
+	})
+	check("TRIGGERD_ACME_CA_ROOT_FILE", set.ACMECARootFile, func(path string) error { _, err := certificate.ReadRoots(path); return err })
+	check("TRIGGERD_ADMIN_TOKEN_FILE", set.AdminTokenFile, func(path string) error { _, err := config.ReadToken(path); return err })
+	return errors.Join(problems...)
 }
 
 func logger(set config.Settings, w io.Writer) zerolog.Logger {

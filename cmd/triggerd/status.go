@@ -31,7 +31,11 @@ func statusCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			client, out := status.NewClient(set.AdminListen), cmd.OutOrStdout()
+			client, err := adminClient(set)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
 			for {
 				rep, err := client.Status(cmd.Context())
 				if err != nil {
@@ -79,7 +83,10 @@ func resyncCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			client := status.NewClient(set.AdminListen)
+			client, err := adminClient(set)
+			if err != nil {
+				return err
+			}
 			n, err := client.Resync(cmd.Context(), args[0])
 			if err != nil {
 				return withKnownWatches(cmd, client, err)

@@ -33,6 +33,23 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // MarshalZerologObject hides the value from logs.
 func (Secret) MarshalZerologObject(e *zerolog.Event) { e.Str("secret", redacted) }
 
+// minToken is the least length of a token in characters: 32 of base64 are 192 bits.
+const minToken = 32
+
+// ReadToken reads what gives access to the admin listener: one line of at least 32 characters.
+func ReadToken(path string) (Secret, error) {
+	s, err := ReadSecret(path)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.ContainsFunc(string(s), func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", fmt.Errorf("%s: a token is one line of letters, digits and signs without spaces: write what `openssl rand -hex 32` prints", path)
+	case len(s) < minToken:
+		return "", fmt.Errorf("%s: has %d characters, and a token needs %d: write what `openssl rand -hex 32` prints", path, len(s), minToken)
+	}
+	return s, nil
+}
+
 // maxSecret bounds a secret file: something larger is a mistake.
 const maxSecret = 64 << 10
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,5 +28,36 @@ func TestSecretHidesItself(t *testing.T) {
 	}
 	if s.Reveal() != "canary" {
 		t.Errorf("Reveal = %q", s.Reveal())
+	}
+}
+
+func TestReadToken(t *testing.T) {
+	const good = "0123456789abcdef0123456789abcdef"
+	tests := []struct{ name, text, want string }{
+		{"a token", good, ""},
+		{"a line", good + "\n", ""},
+		{"base64", "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ+/==", ""},
+		{"short", good[1:], "has 31 characters, and a token needs 32: write what `openssl rand -hex 32` prints"},
+		{"long by its spaces", good[1:] + "                ", "has 31 characters"},
+		{"two lines", good + "\n" + good, "is one line"},
+		{"words", "correct horse battery staple and more", "is one line"},
+		{"a letter that a header cannot hold", good + "é", "is one line"},
+		{"nothing", "\n", "is empty"},
+	}
+	for _, tt := range tests {
+		path := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadToken(path)
+		switch {
+		case tt.want == "" && (err != nil || got.Reveal() != strings.TrimSpace(tt.text)):
+			t.Errorf("%s: ReadToken = %v, %v", tt.name, got, err)
+		case tt.want != "" && (err == nil || got != "" || !strings.HasPrefix(err.Error(), path) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "abcdef")):
+			t.Errorf("%s: ReadToken = %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	if _, err := ReadToken(filepath.Join(t.TempDir(), "missing")); !os.IsNotExist(err) {
+		t.Errorf("ReadToken of nothing = %v", err)
 	}
 }

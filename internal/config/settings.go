@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/mail"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,8 +32,14 @@ type Settings struct {
 	StateDir        string `envconfig:"TRIGGERD_STATE_DIR" desc:"directory of the database and the embedded broker's store; default $STATE_DIRECTORY, else /var/lib/triggerd"`
 	Listen          string `envconfig:"TRIGGERD_LISTEN" default:":8080" desc:"host:port of the public listener, webhook routes only"`
 	PublicURL       string `envconfig:"TRIGGERD_PUBLIC_URL" desc:"https base URL of the public listener as Graph sees it; none: no push, polling only"`
+	TLSCertFile     string `envconfig:"TRIGGERD_TLS_CERT_FILE" desc:"file with the public listener's certificate and those that lead to its root (PEM); none, and no ACME: http, for a proxy in front"`
+	TLSKeyFile      string `envconfig:"TRIGGERD_TLS_KEY_FILE" desc:"file with the key of that certificate (PEM); both are read again when they change"`
+	ACMEEmail       string `envconfig:"TRIGGERD_ACME_EMAIL" desc:"address for the account of a certificate authority that is asked for the public listener's certificate; port 443 of the public URL's host must lead to the public listener"`
+	ACMECA          string `envconfig:"TRIGGERD_ACME_CA" default:"https://acme-v02.api.letsencrypt.org/directory" desc:"directory URL of that authority"`
+	ACMECARootFile  string `envconfig:"TRIGGERD_ACME_CA_ROOT_FILE" desc:"file with the root of a private authority's own listener (PEM); none: the system's"`
 	StateKeyFile    string `envconfig:"TRIGGERD_STATE_KEY_FILE" desc:"file with the keys that seal sign-ins of users at rest, see triggerd key; default the systemd credential state_key"`
-	AdminListen     string `envconfig:"TRIGGERD_ADMIN_LISTEN" default:"127.0.0.1:8081" desc:"host:port of the status API, metrics and health checks; loopback only"`
+	AdminListen     string `envconfig:"TRIGGERD_ADMIN_LISTEN" default:"127.0.0.1:8081" desc:"host:port of the status API, metrics and health checks; beyond loopback only with a token"`
+	AdminTokenFile  string `envconfig:"TRIGGERD_ADMIN_TOKEN_FILE" desc:"file with a token of at least 32 characters that whoever uses the admin listener must show; read anew for each request"`
 	NATSURL         string `envconfig:"TRIGGERD_NATS_URL" desc:"URLs of the broker, comma-separated; none: an embedded one"`
 	NATSListen      string `envconfig:"TRIGGERD_NATS_LISTEN" default:"127.0.0.1:4222" desc:"host:port of the embedded broker"`
 	NATSCredsFile   string `envconfig:"TRIGGERD_NATS_CREDS_FILE" desc:"file with the broker's user credentials (.creds)"`
@@ -54,9 +61,6 @@ type Settings struct {
 	LogLevel  string `envconfig:"TRIGGERD_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat string `envconfig:"TRIGGERD_LOG_FORMAT" default:"auto" desc:"json, console, or auto: console on a terminal"`
 }
-
-// later are variables of the design that this version does not have: named, so that nobody waits for their effect.
-var later = []string{"TRIGGERD_TLS_CERT_FILE", "TRIGGERD_TLS_KEY_FILE", "TRIGGERD_ACME_EMAIL"}
 
 // LoadSettings reads the environment. The error joins all mistakes, unknown TRIGGERD_ variables among them.
 func LoadSettings() (Settings, error) {
@@ -126,8 +130,6 @@ func unknownVariables(environ []string) (problems []error) {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
 		case !strings.HasPrefix(name, prefix) || slices.Contains(known, name):
-		case slices.Contains(later, name):
-			problems = append(problems, fmt.Errorf("%s: not supported by this version: leave it out", name))
 		default:
 			problems = append(problems, fmt.Errorf("%s: unknown variable%s", name, didYouMean(name, known)))
 		}
@@ -164,9 +166,10 @@ func (s *Settings) check() (problems []error) {
 	if err := checkURL(s.PublicURL, "http", "https"); s.PublicURL != "" && err != nil {
 		bad("PUBLIC_URL", "%q is not a base URL (%v): write https://host[:port][/path]", s.PublicURL, err)
 	}
+	s.checkTLS(bad)
 	address("ADMIN_LISTEN", s.AdminListen)
-	if host, _, err := net.SplitHostPort(s.AdminListen); err == nil && !isLoopback(host) {
-		bad("ADMIN_LISTEN", "%q can be reached from outside, and the status API asks for no password: write 127.0.0.1:port", s.AdminListen)
+	if host, _, err := net.SplitHostPort(s.AdminListen); err == nil && s.AdminTokenFile == "" && !isLoopback(host) {
+		bad("ADMIN_LISTEN", "%q can be reached from outside: write 127.0.0.1:port, or set %sADMIN_TOKEN_FILE", s.AdminListen, prefix)
 	}
 	s.checkNATS(bad)
 	address("NATS_LISTEN", s.NATSListen)
@@ -186,6 +189,32 @@ func (s *Settings) check() (problems []error) {
 	oneOf("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
 	oneOf("LOG_FORMAT", s.LogFormat, "auto", "json", "console")
 	return problems
+}
+
+// checkTLS checks where the public listener's certificate comes from. The files are for the daemon alone to read:
+// commands load settings too.
+func (s *Settings) checkTLS(bad func(name, format string, args ...any)) {
+	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
+		bad("TLS_CERT_FILE", "and %sTLS_KEY_FILE go together: set both", prefix)
+	}
+	if s.ACMEEmail == "" {
+		if s.ACMECARootFile != "" {
+			bad("ACME_CA_ROOT_FILE", "has no effect without %sACME_EMAIL: set it, or leave this out", prefix)
+		}
+		return
+	}
+	if a, err := mail.ParseAddress(s.ACMEEmail); err != nil || a.Address != s.ACMEEmail {
+		bad("ACME_EMAIL", "is not an address: write name@example.com")
+	}
+	if s.TLSCertFile != "" {
+		bad("ACME_EMAIL", "and %sTLS_CERT_FILE exclude each other: keep one", prefix)
+	}
+	if err := checkURL(s.ACMECA, "https"); err != nil {
+		bad("ACME_CA", "%q is not a directory URL (%v): write https://host[:port]/path", s.ACMECA, err)
+	}
+	if u, err := url.Parse(s.PublicURL); err != nil || u.Scheme != "https" || u.Hostname() == "" || net.ParseIP(u.Hostname()) != nil {
+		bad("ACME_EMAIL", "needs a name to get a certificate for: set %sPUBLIC_URL to https://host", prefix)
+	}
 }
 
 func (s *Settings) checkNATS(bad func(name, format string, args ...any)) {

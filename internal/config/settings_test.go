@@ -32,6 +32,7 @@ func TestLoadSettings(t *testing.T) {
 		NATSListen: "127.0.0.1:4222", Stream: "GRAPH", SubjectPrefix: "graph", EventMode: "binary",
 		PollInterval: time.Minute, SweepInterval: 15 * time.Minute, TrueUpInterval: 24 * time.Hour,
 		DeltaLag: 30 * time.Second, AckHold: 15 * time.Minute, LogLevel: "info", LogFormat: "auto",
+		ACMECA: "https://acme-v02.api.letsencrypt.org/directory",
 	}
 	if err != nil || s != want {
 		t.Errorf("defaults %+v, %v\nwant %+v", s, err, want)
@@ -59,7 +60,10 @@ func TestSettingMistakes(t *testing.T) {
 	}{
 		{"TRIGGERD_POLL_INTERVALL", "1m", `TRIGGERD_POLL_INTERVALL: unknown variable; did you mean "TRIGGERD_POLL_INTERVAL"?`},
 		{"TRIGGERD_XYZZY_PLUGH_ABRACADABRA", "1", `TRIGGERD_XYZZY_PLUGH_ABRACADABRA: unknown variable`},
-		{"TRIGGERD_ACME_EMAIL", "a@b.c", `TRIGGERD_ACME_EMAIL: not supported by this version: leave it out`},
+		{"TRIGGERD_ACME_EMAIL", "a@b.c", `TRIGGERD_ACME_EMAIL: needs a name to get a certificate for: set TRIGGERD_PUBLIC_URL to https://host`},
+		{"TRIGGERD_ACME_CA_ROOT_FILE", "/roots.pem", `TRIGGERD_ACME_CA_ROOT_FILE: has no effect without TRIGGERD_ACME_EMAIL: set it, or leave this out`},
+		{"TRIGGERD_TLS_CERT_FILE", "/tls.crt", `TRIGGERD_TLS_CERT_FILE: and TRIGGERD_TLS_KEY_FILE go together: set both`},
+		{"TRIGGERD_TLS_KEY_FILE", "/tls.key", `TRIGGERD_TLS_CERT_FILE: and TRIGGERD_TLS_KEY_FILE go together: set both`},
 		{"TRIGGERD_POLL_INTERVAL", "fast", `TRIGGERD_POLL_INTERVAL: "fast" is not a duration: write 90s, 15m or 24h`},
 		{"TRIGGERD_POLL_INTERVAL", "60", `TRIGGERD_POLL_INTERVAL: "60" is not a duration: write 90s, 15m or 24h`},
 		{"TRIGGERD_POLL_INTERVAL", "1ms", `TRIGGERD_POLL_INTERVAL: 1ms is too short: at least 100ms`},
@@ -73,7 +77,8 @@ func TestSettingMistakes(t *testing.T) {
 		{"TRIGGERD_LISTEN", ":http", `TRIGGERD_LISTEN: ":http" is not an address: write host:port`},
 		{"TRIGGERD_LISTEN", ":99999", `TRIGGERD_LISTEN: ":99999" is not an address: write host:port`},
 		{"TRIGGERD_NATS_LISTEN", "", `TRIGGERD_NATS_LISTEN: "" is not an address: write host:port`},
-		{"TRIGGERD_ADMIN_LISTEN", ":8081", `TRIGGERD_ADMIN_LISTEN: ":8081" can be reached from outside, and the status API asks for no password: write 127.0.0.1:port`},
+		{"TRIGGERD_ADMIN_LISTEN", ":8081", `TRIGGERD_ADMIN_LISTEN: ":8081" can be reached from outside: write 127.0.0.1:port, or set TRIGGERD_ADMIN_TOKEN_FILE`},
+		{"TRIGGERD_ADMIN_LISTEN", "192.0.2.1:8081", `TRIGGERD_ADMIN_LISTEN: "192.0.2.1:8081" can be reached from outside: write 127.0.0.1:port, or set TRIGGERD_ADMIN_TOKEN_FILE`},
 		{"TRIGGERD_PUBLIC_URL", "hook.example.com", `TRIGGERD_PUBLIC_URL: "hook.example.com" is not a base URL (it begins with none of http, https): write https://host[:port][/path]`},
 		{"TRIGGERD_PUBLIC_URL", "https://", `TRIGGERD_PUBLIC_URL: "https:" is not a base URL (it has no usable host): write https://host[:port][/path]`},
 		{"TRIGGERD_PUBLIC_URL", "https://a@b.example", `TRIGGERD_PUBLIC_URL: "https://a@b.example" is not a base URL (it holds a user name): write https://host[:port][/path]`},
@@ -112,6 +117,47 @@ func TestSettingsThatGoTogether(t *testing.T) {
 		"TRIGGERD_NATS_TLS_CERT_FILE: and TRIGGERD_NATS_TLS_KEY_FILE go together: set both"
 	if err == nil || err.Error() != want {
 		t.Errorf("LoadSettings = %v\nwant %s", err, want)
+	}
+}
+
+func TestTLSSettings(t *testing.T) {
+	files := map[string]string{"TRIGGERD_TLS_CERT_FILE": "/tls.crt", "TRIGGERD_TLS_KEY_FILE": "/tls.key"}
+	acme := func(more ...string) map[string]string {
+		m := map[string]string{"TRIGGERD_ACME_EMAIL": "ops@contoso.com", "TRIGGERD_PUBLIC_URL": "https://hook.contoso.com"}
+		for i := 0; i < len(more); i += 2 {
+			m[more[i]] = more[i+1]
+		}
+		return m
+	}
+	const nameless = `TRIGGERD_ACME_EMAIL: needs a name to get a certificate for: set TRIGGERD_PUBLIC_URL to https://host`
+	tests := []struct {
+		name string
+		env  map[string]string
+		want string
+	}{
+		{"files", files, ""},
+		{"ACME", acme(), ""},
+		{"ACME of a private authority", acme("TRIGGERD_ACME_CA", "https://ca.contoso.test:9000/acme/acme/directory", "TRIGGERD_ACME_CA_ROOT_FILE", "/root.pem"), ""},
+		{"both", acme("TRIGGERD_TLS_CERT_FILE", "/c", "TRIGGERD_TLS_KEY_FILE", "/k"), `TRIGGERD_ACME_EMAIL: and TRIGGERD_TLS_CERT_FILE exclude each other: keep one`},
+		{"an address that is none, and is not repeated", acme("TRIGGERD_ACME_EMAIL", "canary"), `TRIGGERD_ACME_EMAIL: is not an address: write name@example.com`},
+		{"an address with a name", acme("TRIGGERD_ACME_EMAIL", "Canary <c@d.e>"), `TRIGGERD_ACME_EMAIL: is not an address: write name@example.com`},
+		{"a directory over http", acme("TRIGGERD_ACME_CA", "http://ca.test/dir"), `TRIGGERD_ACME_CA: "http://ca.test/dir" is not a directory URL (it begins with none of https): write https://host[:port]/path`},
+		{"a public URL over http", acme("TRIGGERD_PUBLIC_URL", "http://hook.contoso.com"), nameless},
+		{"a public URL without a name", acme("TRIGGERD_PUBLIC_URL", "https://192.0.2.1"), nameless},
+		{"a public URL without a name, version 6", acme("TRIGGERD_PUBLIC_URL", "https://[2001:db8::1]"), nameless},
+		{"an admin listener with a token", map[string]string{"TRIGGERD_ADMIN_LISTEN": ":8081", "TRIGGERD_ADMIN_TOKEN_FILE": "/token"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			setEnv(t, tt.env)
+			got := ""
+			if _, err := LoadSettings(); err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("LoadSettings = %s\nwant %s", got, tt.want)
+			}
+		})
 	}
 }
 

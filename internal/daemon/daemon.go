@@ -51,6 +51,7 @@ type Daemon struct {
 	next          chan reload // to runGenerations
 	reloading     sync.Mutex
 	refused       atomic.Pointer[refusal]
+	certificate   certificates // nil: the public listener speaks http
 	public, admin net.Listener
 }
 
@@ -104,6 +105,9 @@ func (d *Daemon) wire() error {
 	if err := d.wirePublisher(); err != nil {
 		return err
 	}
+	if err := d.wireCertificate(); err != nil {
+		return err
+	}
 	return d.wireGraph()
 }
 
@@ -142,18 +146,21 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info().Str("version", d.opts.Version).Str("listen", d.public.Addr().String()).Str("admin", d.admin.Addr().String()).
 		Str("nats", d.natsURL()).Str("state_dir", d.opts.Settings.StateDir).Msg("triggerd runs")
 	d.once.Do(func() { close(d.ready) })
-	err := runAll(ctx, map[string]runner{
+	rooms := map[string]runner{
 		"store":   d.store.Run,
 		"publish": d.publisher.Run,
 		"watches": d.runGenerations,
 		"webhook": func(ctx context.Context) error {
-			return webhook.Serve(ctx, d.public, d.webhook, nil, d.room("webhook"))
+			return webhook.Serve(ctx, d.public, d.webhook, d.publicTLS(), d.room("webhook"))
 		},
 		"status": func(ctx context.Context) error {
-			return status.Serve(ctx, d.admin, status.Handler(d, d.handlers()))
+			return status.Serve(ctx, d.admin, d.adminHandler())
 		},
-	})
-	return errors.Join(err, d.close())
+	}
+	if d.certificate != nil {
+		rooms["certificate"] = d.certificate.Run
+	}
+	return errors.Join(runAll(ctx, rooms), d.close())
 }
 
 // Alive returns nil when what must never stand still gets on: the database and the schedulers. Otherwise it returns what

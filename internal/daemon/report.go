@@ -21,6 +21,7 @@ func (d *Daemon) Report() status.Report {
 	d.reportConfiguration(g, &r)
 	r.Public.URL = d.opts.Settings.PublicURL
 	r.Public.OK, r.Public.Reason, r.Public.CheckedAt = g.subscriptions.Public()
+	d.reportCertificate(&r)
 	d.reportFeeds(g, &r)
 	g.reportWatches(&r)
 	d.reportSubscriptions(&r)

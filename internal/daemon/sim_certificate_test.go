@@ -20,8 +20,8 @@ import (
 	"github.com/triggerd/triggerd/internal/emulator"
 )
 
-// certificate makes a certificate with its key, in one file.
-func certificate(t *testing.T, path string, life time.Duration) *x509.Certificate {
+// appCertificate makes a certificate with its key, in one file.
+func appCertificate(t *testing.T, path string, life time.Duration) *x509.Certificate {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)
@@ -43,7 +43,7 @@ func TestAppWithACertificate(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "app.pem")
 		s := startSim(t, func(s *sim, _ *emulator.Options) {
 			s.yaml = strings.Replace(s.yaml, "client_secret_file: %s", "certificate_file: "+path+"}\n# {%s", 1)
-			s.before = func() { s.emu.TrustCertificate(certificate(t, path, 15*24*time.Hour)) }
+			s.before = func() { s.emu.TrustCertificate(appCertificate(t, path, 15*24*time.Hour)) }
 		})
 		s.wait(settle)
 		s.deliver("with a certificate")
@@ -53,7 +53,7 @@ func TestAppWithACertificate(t *testing.T) {
 		if st := s.state(); st.State != connections.OK || time.Until(st.CredentialExpiresAt) > 14*24*time.Hour || st.CredentialExpiresAt.IsZero() {
 			t.Errorf("state %+v", st)
 		}
-		next := certificate(t, path, 365*24*time.Hour) // not uploaded yet
+		next := appCertificate(t, path, 365*24*time.Hour) // not uploaded yet
 		s.emu.RevokeTokens()
 		s.wait(20 * time.Minute) // a round is due within the sweep interval
 		if st := s.state(); st.State != connections.CredentialFailed || !strings.Contains(st.Reason, "upload this certificate to the app registration") {

@@ -25,6 +25,11 @@ type Source interface {
 // machine as their host are answered, so that no web page can reach it under a name of its own. More are handlers of
 // other rooms, by pattern.
 func Handler(src Source, more map[string]http.Handler) http.Handler {
+	return localOnly(notForWebPages(routes(src, more)))
+}
+
+// routes is what Handler and Guarded serve to whom they let in.
+func routes(src Source, more map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range more {
 		mux.Handle(pattern, h)
@@ -55,7 +60,7 @@ func Handler(src Source, more map[string]http.Handler) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return localOnly(mux)
+	return mux
 }
 
 func answer(w http.ResponseWriter, code int, v any) {
@@ -65,7 +70,7 @@ func answer(w http.ResponseWriter, code int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client went away
 }
 
-// localOnly refuses names other than this machine's (DNS rebinding) and requests that a web page made.
+// localOnly refuses names other than this machine's (DNS rebinding).
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -74,10 +79,6 @@ func localOnly(next http.Handler) http.Handler {
 		}
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			http.Error(w, "ask by 127.0.0.1 or localhost", http.StatusForbidden)
-			return
-		}
-		if r.Method != http.MethodGet && r.Header.Get("Origin") != "" {
-			http.Error(w, "not for web pages", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -110,11 +111,12 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 type Client struct {
 	base string
 	http *http.Client
+	show func(*http.Request) // adds the token; nil: there is none
 }
 
 // NewClient makes a client for the daemon whose admin listener has an address.
 func NewClient(addr string) *Client {
-	return &Client{"http://" + addr, &http.Client{}}
+	return &Client{base: "http://" + reachable(addr), http: &http.Client{}}
 }
 
 // Status fetches the report.
@@ -153,6 +155,9 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, sent)
 	if err != nil {
 		return err
+	}
+	if c.show != nil {
+		c.show(req)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -16,6 +16,8 @@ var (
 		"1 for the state a connection is in, 0 for the others.", []string{"connection", "state"}, nil)
 	descExpiry = prometheus.NewDesc("triggerd_credential_expiry_timestamp_seconds",
 		"When the certificate of a connection ends, as a Unix time; absent where it is not known.", []string{"connection"}, nil)
+	descCertificate = prometheus.NewDesc("triggerd_certificate_expiry_timestamp_seconds",
+		"When the public listener's certificate ends, as a Unix time; absent without TLS of its own.", []string{"source"}, nil)
 	descBuild = prometheus.NewDesc("triggerd_build_info", "Always 1; the labels tell what runs.", []string{"version"}, nil)
 )
 
@@ -24,7 +26,7 @@ type collector struct{ src Source }
 
 // Describe is prometheus.Collector's.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descState, descExpiry, descBuild} {
+	for _, d := range []*prometheus.Desc{descState, descExpiry, descCertificate, descBuild} {
 		ch <- d
 	}
 }
@@ -36,6 +38,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(descBuild, 1, r.Version)
+	if c := &r.Certificate; !c.NotAfter.IsZero() {
+		gauge(descCertificate, float64(c.NotAfter.Unix()), c.Source)
+	}
 	for i := range r.Connections {
 		conn := &r.Connections[i]
 		for _, state := range ConnectionStates {

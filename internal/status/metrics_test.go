@@ -13,6 +13,7 @@ func TestMetricsOfConnections(t *testing.T) {
 	src.report.Connections = append(src.report.Connections, Connection{
 		Name: "fabrikam", State: "reauth_required", CredentialExpiresAt: time.Unix(1_800_000_000, 0),
 	})
+	src.report.Certificate = certificateOf("acme", 90, 60)
 	w := httptest.NewRecorder()
 	Handler(src, nil).ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/metrics", nil))
 	body, err := io.ReadAll(w.Result().Body)
@@ -26,6 +27,7 @@ func TestMetricsOfConnections(t *testing.T) {
 		`triggerd_connection_state{connection="fabrikam",state="ok"} 0`,
 		`triggerd_connection_state{connection="fabrikam",state="reauth_required"} 1`,
 		`triggerd_credential_expiry_timestamp_seconds{connection="fabrikam"} 1.8e+09`,
+		`triggerd_certificate_expiry_timestamp_seconds{source="acme"} 1.8006948e+09`,
 	} {
 		if !strings.Contains(string(body), want+"\n") {
 			t.Errorf("no %s", want)

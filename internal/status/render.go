@@ -56,6 +56,13 @@ func (r *Report) connections(w io.Writer) {
 	default:
 		fmt.Fprintf(w, "public URL\t%s\t\t%s\n", p.URL, cmp.Or(p.Reason, "not checked yet"))
 	}
+	if c := &r.Certificate; c.Source != "" {
+		state := cmp.Or(c.Error, "none yet")
+		if !c.NotAfter.IsZero() {
+			state = "ends " + ahead(c.NotAfter.Sub(r.At)) + because(c.Error)
+		}
+		fmt.Fprintf(w, "certificate\tby %s\t\t%s\n", c.Source, state)
+	}
 }
 
 func (r *Report) subscriptions(w io.Writer) {

@@ -20,6 +20,7 @@ type Report struct {
 	Configuration Configuration     `json:"configuration"`
 	Watches       []Watch           `json:"watches"`
 	Public        Public            `json:"public"`
+	Certificate   Certificate       `json:"certificate,omitzero"` // of the public listener; zero without TLS of its own
 	Subscriptions []Subscription    `json:"subscriptions"`
 	Feeds         []Feed            `json:"feeds"`
 	Mailboxes     []Mailbox         `json:"mailbox_problems,omitempty"`
@@ -79,6 +80,14 @@ type Public struct {
 	OK        bool      `json:"ok"`
 	Reason    string    `json:"reason,omitempty"`
 	CheckedAt time.Time `json:"checked_at,omitzero"`
+}
+
+// Certificate is the public listener's.
+type Certificate struct {
+	Source    string    `json:"source"`              // files or acme
+	NotBefore time.Time `json:"not_before,omitzero"` // both zero while there is none
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Error     string    `json:"error,omitempty"` // why there is none, or no newer one
 }
 
 // Subscription is one of Graph's.
@@ -160,6 +169,9 @@ const (
 	grace     = time.Minute     // after a start, and for what mends itself
 	outboxOld = 5 * time.Minute // an event should not wait longer
 
+	certificateEnds = 14 * 24 * time.Hour // others should have renewed the public listener's files by then
+	acmeEnds        = 7 * 24 * time.Hour  // and we ourselves by then
+
 	credentialEnds = 14 * 24 * time.Hour // a credential that ends sooner should have been replaced
 )
 
@@ -187,6 +199,7 @@ func (r *Report) Judge() {
 	if r.Public.URL != "" && !r.Public.OK && !young {
 		bad("check DNS, the reverse proxy and its certificate; feeds are polled meanwhile", "public URL %s: %s", r.Public.URL, r.Public.Reason)
 	}
+	r.judgeCertificate(young, bad)
 	for _, m := range r.Mailboxes {
 		bad("compare the address, the folders and the permission; it is looked for again by itself", "mailbox %s: %s", m.Mailbox, m.Error)
 	}
@@ -214,6 +227,35 @@ func (r *Report) Judge() {
 		bad("this is a defect: please report it", "accepted notifications do not add up: %d accepted, %d settled, %d pending", n.Accepted, n.settled(), n.Pending)
 	}
 	r.Healthy = len(r.Problems) == 0
+}
+
+// judgeCertificate wants a certificate to be replaced in time: so long before its end, or a sixth of its life where that
+// is less. By then every renewal that others make at a third has failed for long.
+func (r *Report) judgeCertificate(young bool, bad func(string, string, ...any)) {
+	c := &r.Certificate
+	early, remedy := certificateEnds, "write a newer certificate and its key into the files; they are read again by themselves"
+	if c.Source == "acme" {
+		early, remedy = acmeEnds, "see that port 443 of the public URL's host leads to the public listener, and that the authority can be reached; it is asked again by itself"
+	}
+	left, life := c.NotAfter.Sub(r.At), c.NotAfter.Sub(c.NotBefore)
+	switch {
+	case c.Source == "":
+	case c.NotAfter.IsZero() && (c.Error != "" || !young):
+		bad(remedy, "there is no certificate for the public listener: %s", first(c.Error, "none was issued yet"))
+	case c.NotAfter.IsZero():
+	case left < min(early, life/6):
+		bad(remedy, "the public listener's certificate ends %s%s", ahead(left), because(c.Error))
+	case c.Error != "" && c.Source == "files":
+		bad(remedy, "the public listener's certificate files cannot be used: %s", c.Error)
+	}
+}
+
+// because adds a reason, if there is one.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 func (r *Report) judgeFeed(f *Feed, bad func(string, string, ...any)) {

@@ -56,6 +56,28 @@ func TestJudge(t *testing.T) {
 		{"no public URL is no fault", func(r *Report) { r.Public = Public{} }, ""},
 		{"just started", func(r *Report) { r.StartedAt = now.Add(-time.Second); r.Public.OK = false; r.NATS = NATS{} }, ""},
 		{"a folder is not found", func(r *Report) { r.Mailboxes = []Mailbox{{"contoso", "sales", "no such folder: \"x\""}} }, "mailbox sales: no such folder"},
+		{"a certificate in files that will be renewed", func(r *Report) { r.Certificate = certificateOf("files", 90, 15) }, ""},
+		{"a certificate in files that nobody renewed", func(r *Report) { r.Certificate = certificateOf("files", 90, 13) }, "the public listener's certificate ends in 13d 0h"},
+		{"a certificate that has ended", func(r *Report) { r.Certificate = certificateOf("files", 90, -1) }, "certificate ends 1d 0h ago"},
+		{"files that cannot be used", func(r *Report) {
+			r.Certificate = certificateOf("files", 90, 60)
+			r.Certificate.Error = "private key does not match public key"
+		}, "certificate files cannot be used: private key does not match public key"},
+		{"a renewal by ACME that will be tried again", func(r *Report) {
+			r.Certificate = certificateOf("acme", 90, 8)
+			r.Certificate.Error = "429"
+		}, ""},
+		{"renewals by ACME that fail", func(r *Report) {
+			r.Certificate = certificateOf("acme", 90, 6)
+			r.Certificate.Error = "429"
+		}, "the public listener's certificate ends in 6d 0h: 429"},
+		{"a short life is renewed later", func(r *Report) { r.Certificate = certificateOf("acme", 6, 2) }, ""},
+		{"a short life is not renewed", func(r *Report) { r.Certificate = certificateOf("acme", 6, 0.9) }, "certificate ends in 21h 36m"},
+		{"no certificate was issued", func(r *Report) { r.Certificate = Certificate{Source: "acme", Error: "403"} }, "there is no certificate for the public listener: 403"},
+		{"a certificate is long in coming", func(r *Report) { r.Certificate = Certificate{Source: "acme"} }, "no certificate for the public listener: none was issued yet"},
+		{"a certificate is on its way", func(r *Report) {
+			r.StartedAt, r.Certificate = now.Add(-time.Second), Certificate{Source: "acme"}
+		}, ""},
 		{"a subscription lapsed", func(r *Report) { r.Subscriptions[0].ExpiresAt = now.Add(-time.Hour) }, "subscription of sales Inbox expires 1h 0m ago"},
 		{"one failed renewal is no fault yet", func(r *Report) { r.Subscriptions[0].Failures = 1 }, ""},
 		{"renewals fail and time runs out", func(r *Report) {
@@ -105,8 +127,16 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// certificateOf lives so many days, of which some are left.
+func certificateOf(source string, days, left float64) Certificate {
+	end := now.Add(time.Duration(left * float64(24*time.Hour)))
+	return Certificate{Source: source, NotBefore: end.Add(-time.Duration(days * float64(24*time.Hour))), NotAfter: end}
+}
+
 func TestRender(t *testing.T) {
 	sick := good()
+	sick.Certificate = certificateOf("files", 90, 13)
+	sick.Certificate.Error = "private key does not match public key"
 	sick.NATS.Connected, sick.NATS.LastError = false, "connection refused"
 	sick.Connections = append(sick.Connections, Connection{
 		Name: "fabrikam", Cloud: "usgov-l4", Auth: "delegated", State: "reauth_required", Reason: "nobody has signed in yet",

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/status"
+)
+
+// adminClient asks the running daemon, with the token that it wants if it wants one.
+func adminClient(set config.Settings) (*status.Client, error) {
+	client := status.NewClient(set.AdminListen)
+	if set.AdminTokenFile == "" {
+		return client, nil
+	}
+	token, err := config.ReadToken(set.AdminTokenFile)
+	if err != nil {
+		return nil, usage(fmt.Errorf("TRIGGERD_ADMIN_TOKEN_FILE: %w", err))
+	}
+	return client.WithToken(token.Reveal()), nil
+}
