@@ -136,14 +136,13 @@ func selfLine(e *event.Event, storedAt time.Time) string {
 	}
 	_ = json.Unmarshal(e.Data, &d) // what cannot be read is left out
 	what := cmp.Or(d.Remedy, d.Reason)
+	if e.Area != event.AreaConnection {
+		what = strings.TrimSuffix(e.Area+": "+what, ": ")
+	}
 	if d.Folder != nil {
 		what += " [" + folderName(d.Folder) + "]"
 	}
-	name := e.Name
-	if e.Area != event.AreaConnection {
-		name = e.Area + " " + e.Name
-	}
-	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, name, strings.TrimSpace(printable(what))))
+	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %-6s %-5s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, "", "", printable(what)))
 }
 
 func folderName(f *event.Folder) string {

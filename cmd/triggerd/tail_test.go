@@ -25,9 +25,9 @@ func received(t *testing.T, d event.ConnectionData) publish.Received {
 func TestTailLineOfAConnection(t *testing.T) {
 	since := time.Date(2026, 11, 23, 9, 31, 19, 482e6, time.Local)
 	for name, tt := range map[string]struct{ state, remedy, want string }{
-		"somebody must sign in":       {event.ReauthRequired, "run `triggerd login ada`", "09:31:19.482  ada        reauth_required run `triggerd login ada`"},
+		"somebody must sign in":       {event.ReauthRequired, "run `triggerd login ada`", "09:31:19.482  ada        reauth_required              run `triggerd login ada`"},
 		"nothing to do":               {event.ConnectionOK, "", "09:31:19.482  ada        ok"},
-		"what would steer the screen": {event.Throttled, "wait\x1b[2J\n\u202e", "09:31:19.482  ada        throttled    wait [2J"},
+		"what would steer the screen": {event.Throttled, "wait\x1b[2J\n\u202e", "09:31:19.482  ada        throttled                 wait [2J"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := received(t, event.ConnectionData{Name: "ada", Cloud: "global", Auth: "delegated", State: tt.state, Since: since, Remedy: tt.remedy})

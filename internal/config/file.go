@@ -57,6 +57,7 @@ type Watch struct {
 	Content    event.Content
 	Delivery   Delivery
 	Start      Start
+	Canary     time.Duration // an event must come at least so often in each of its mailboxes; 0: none is promised
 }
 
 // needsPush says why a watch is nothing without notifications; empty when it can be polled.

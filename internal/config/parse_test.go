@@ -46,6 +46,7 @@ watches:
     content: body
     delivery: push
     start: 7d
+    canary: 2h
     rich: false
 connections:
   contoso: &anchored
@@ -76,7 +77,7 @@ clouds:
 	f.Watches[0].When = nil
 	want := []Watch{
 		{
-			Name: "alpha", Connection: "contoso", Content: event.ContentBody, Delivery: DeliveryPush, Start: Start{Back: 7 * 24 * time.Hour},
+			Name: "alpha", Connection: "contoso", Content: event.ContentBody, Delivery: DeliveryPush, Start: Start{Back: 7 * 24 * time.Hour}, Canary: 2 * time.Hour,
 			Mailboxes: []Mailbox{{"sales@contoso.com", ""}, {"Support@contoso.com", "support"}, {"84bd8158-6d4d-4958-8b9f-9d6445542f95", ""}},
 			Mail:      Mail{[]FolderRef{{"all", false}, {`Projects/A\/B`, false}, {"Inbox/Old", true}, {"junkemail", true}}, []string{"sent", "received"}},
 		},
@@ -131,7 +132,7 @@ func TestMailboxToken(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	tests := []struct{ name, old, new, want string }{
 		{"unknown field", "mailboxes:", "mailbx:", "9: unknown field \"mailbx\"; did you mean \"mailboxes\"?\n7: watch \"sales\" has no mailboxes: list at least one address"},
-		{"unknown field, nothing near", "connection: contoso", "connection: contoso\n    zzzzzz: 1", `9: unknown field "zzzzzz"; a watch has calendar, connection, content, delivery, mail, mailboxes, rich, start, when`},
+		{"unknown field, nothing near", "connection: contoso", "connection: contoso\n    zzzzzz: 1", `9: unknown field "zzzzzz"; a watch has calendar, canary, connection, content, delivery, mail, mailboxes, rich, start, when`},
 		{"unknown section", "watches:", "x: 1\nwatches:", `6: unknown field "x"; a file has clouds, connections, watches`},
 		{"key twice", "    mail: {folders: [inbox]}", "    mail: {folders: [inbox]}\n    mail: {folders: [inbox]}", `11: "mail" stands in line 10 already: keep one`},
 		{"watch twice", "watches:", "watches:\n  sales: {connection: contoso, mailboxes: [a@b.c], mail: {}}", `8: "sales" stands in line 7 already: keep one`},
@@ -164,7 +165,7 @@ func TestMistakes(t *testing.T) {
 		{"scopes", "tenant:", "extra_scopes: [Mail.Read]\n    tenant:", `3: extra_scopes: with auth app the permissions are those of the app registration: leave it out`},
 		{"no credential", "    client_secret_file: /run/secret\n", "", `2: connection "contoso" has no credential: give it client_secret_file, certificate_file, federated_token_file, or managed_identity: true`},
 		{"two credentials", "tenant:", "certificate_file: /run/cert\n    tenant:", "3: connection \"contoso\" has several credentials (client_secret_file, certificate_file): keep one"},
-		{"secret in the file", "client_secret_file: /run/secret", "client_secret: canary", "2: connection \"contoso\" has no credential: give it client_secret_file, certificate_file, federated_token_file, or managed_identity: true\n5: a secret in this file is not supported by this version: put it into a file of its own, and name that in client_secret_file"},
+		{"secret in the file", "client_secret_file: /run/secret", "client_secret: hunter2-not-shown", "2: connection \"contoso\" has no credential: give it client_secret_file, certificate_file, federated_token_file, or managed_identity: true\n5: a secret in this file is not supported by this version: put it into a file of its own, and name that in client_secret_file"},
 		{"secret file without a name", "/run/secret", `""`, `5: client_secret_file: names no file`},
 
 		{"no connection", "    connection: contoso\n", "", `7: watch "sales" has no connection: name one of contoso`},
@@ -201,6 +202,8 @@ func TestMistakes(t *testing.T) {
 		{"content", "mail:", "content: everything\n    mail:", `10: unknown content "everything": want one of reference, ids, envelope, preview, body`},
 		{"delivery", "mail:", "delivery: pull\n    mail:", `10: unknown delivery "pull": want one of auto, push, poll`},
 		{"start", "mail:", "start: yesterday\n    mail:", `10: start "yesterday": write now, all, or a duration back such as 36h or 7d`},
+		{"a canary that is never", "mail:", "canary: never\n    mail:", `10: canary "never": write how often an event of this watch must come at least, such as 15m; not under 1m0s`},
+		{"a canary of seconds", "mail:", "canary: 5s\n    mail:", `10: canary "5s": write how often an event of this watch must come at least, such as 15m; not under 1m0s`},
 		{"start in the future", "mail:", "start: -1h\n    mail:", `10: start "-1h": write now, all, or a duration back such as 36h or 7d`},
 		{"start long ago", "mail:", "start: 99999d\n    mail:", `10: start "99999d": write now, all, or a duration back such as 36h or 7d`},
 		{"reference polled", "mail:", "content: reference\n    delivery: poll\n    mail:", `10: content: reference hands on notifications, and delivery poll has none: write content ids, or delivery auto`},
@@ -231,7 +234,7 @@ func TestMistakes(t *testing.T) {
 			if got := strings.Split(err.Error(), "\n"); !sameLines(got, want) {
 				t.Errorf("mistakes\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
-			if strings.Contains(err.Error(), "canary") {
+			if strings.Contains(err.Error(), "hunter2-not-shown") {
 				t.Errorf("the secret is shown: %v", err)
 			}
 		})

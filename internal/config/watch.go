@@ -29,6 +29,7 @@ func (p *parse) watch(name string, k, v ast.Node) string {
 		"delivery":   func(n ast.Node) { w.Delivery = p.delivery(n) },
 		"rich":       p.later("rich", "leave it out"),
 		"start":      func(n ast.Node) { w.Start = p.start(n) },
+		"canary":     func(n ast.Node) { w.Canary = p.canary(n) },
 	})
 	if _, ok := at["connection"]; !ok {
 		p.bad(k, "watch %q has no connection: name one of %s", name, strings.Join(names(p.file.Connections), ", "))
@@ -277,6 +278,19 @@ func (p *parse) start(n ast.Node) (s Start) {
 		return s
 	}
 	return Start{Back: d}
+}
+
+// minCanary is the shortest promise of a canary: a poll and its round must fit in.
+const minCanary = time.Minute
+
+func (p *parse) canary(n ast.Node) time.Duration {
+	v := p.text(n, "canary")
+	d, err := parseDuration(v)
+	if err != nil || d < minCanary || d > maxBack {
+		p.bad(n, "canary %q: write how often an event of this watch must come at least, such as 15m; not under %v", v, minCanary)
+		return 0
+	}
+	return d
 }
 
 // parseDuration also takes days: 7d.

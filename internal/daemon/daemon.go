@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/triggerd/triggerd/internal/config"
+	"github.com/triggerd/triggerd/internal/event"
+	"github.com/triggerd/triggerd/internal/freshness"
 	"github.com/triggerd/triggerd/internal/publish"
 	"github.com/triggerd/triggerd/internal/status"
 	"github.com/triggerd/triggerd/internal/store"
@@ -51,6 +53,7 @@ type Daemon struct {
 	next          chan reload // to runGenerations
 	reloading     sync.Mutex
 	refused       atomic.Pointer[refusal]
+	canaries      freshness.Canaries
 	certificate   certificates // nil: the public listener speaks http
 	public, admin net.Listener
 }
@@ -117,9 +120,16 @@ func (d *Daemon) wirePublisher() (err error) {
 		URL: s.NATSURL, CredsFile: s.NATSCredsFile, NKeyFile: s.NATSNKeyFile,
 		TLSCAFile: s.NATSTLSCAFile, TLSCertFile: s.NATSTLSCertFile, TLSKeyFile: s.NATSTLSKeyFile,
 		InProcess: d.embedded, Stream: s.Stream, SubjectPrefix: s.SubjectPrefix, Structured: s.EventMode == "structured",
-		AckHold: s.AckHold, Log: d.room("publish"),
+		AckHold: s.AckHold, Log: d.room("publish"), OnPublished: d.published,
 	})
 	return err
+}
+
+// published is told of every PubAck.
+func (d *Daemon) published(e *event.Event, at time.Time) {
+	if e.Numbered() {
+		d.canaries.Published(e.Watch, e.Mailbox, at)
+	}
 }
 
 // wireGraph makes the rooms that speak with Graph, and the handler of what Graph posts.

@@ -104,27 +104,23 @@ func (d *Daemon) tell(g *generation) func(uint32, string, time.Time, event.Subsc
 
 // views are all watches over all mailboxes, as delta leaves them.
 func (d *Daemon) views(g *generation) []freshness.View {
-	watched := g.delta.Watched()
+	watched, canaries, now := g.delta.Watched(), map[string]time.Duration{}, time.Now()
+	for i := range g.file.Watches {
+		canaries[g.file.Watches[i].Name] = g.file.Watches[i].Canary
+	}
 	out := make([]freshness.View, 0, len(watched))
 	for _, w := range watched {
 		v := freshness.View{Origin: w.Origin, Connection: w.Connection, Problem: w.Problem, Paused: g.connections.Paused(w.Connection)}
+		v.Silent = d.canaries.Silent(w.Origin.Watch, w.Origin.Token, canaries[w.Origin.Watch], d.started, now)
 		for i := range w.Feeds {
 			f := &w.Feeds[i]
 			v.Feeds = append(v.Feeds, freshness.Feed{
-				Folder: f.Folder, RoundAt: f.RoundAt, BaselinedAt: f.BaselinedAt, Interval: d.interval(f.Push), Push: f.Push, Error: f.Error,
+				Folder: f.Folder, RoundAt: f.RoundAt, BaselinedAt: f.BaselinedAt, Interval: f.Interval, Push: f.Push, Error: f.Error,
 			})
 		}
 		out = append(out, v)
 	}
 	return out
-}
-
-// interval is how often a feed is due.
-func (d *Daemon) interval(push bool) time.Duration {
-	if push {
-		return d.opts.Settings.SweepInterval
-	}
-	return d.opts.Settings.PollInterval
 }
 
 // wants lists the subscriptions that there should be.

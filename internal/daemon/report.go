@@ -54,7 +54,7 @@ func (d *Daemon) reportFeeds(g *generation, r *status.Report) {
 		f := &feeds[i]
 		r.Feeds = append(r.Feeds, status.Feed{
 			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder, Watches: f.Watches, RoundAt: f.RoundAt,
-			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: d.interval(f.Push), Pending: f.Pending, Push: f.Push,
+			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: f.Interval, Pending: f.Pending, Push: f.Push,
 			PushReason: f.PushReason, PushAt: f.PushAt, Announced: f.Announced, Missed: f.Missed, Reason: f.Reason, Pages: f.Pages, Items: f.Items,
 			Error: f.Error, Tries: f.Tries,
 		})
@@ -67,7 +67,7 @@ func (d *Daemon) reportFeeds(g *generation, r *status.Report) {
 func (g *generation) reportWatches(r *status.Report) {
 	for _, w := range g.freshness.Status() {
 		r.Watches = append(r.Watches, status.Watch{
-			Name: w.Watch, State: string(w.State), Since: w.Since, FreshAt: w.FreshAt, Reason: w.Reason, Feeds: w.Feeds, Push: w.Push,
+			Name: w.Watch, State: string(w.State), Since: w.Since, FreshAt: w.FreshAt, Reason: w.Reason, Feeds: w.Feeds, Push: w.Push, Silent: w.Silent,
 		})
 	}
 }

@@ -153,6 +153,39 @@ func TestAMailboxThatIsNotThereIsStale(t *testing.T) {
 	})
 }
 
+// A watch with a canary is stale when its events stop, although every round goes well, and says so.
+func TestACanaryThatFallsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSelf(t, func(s *sim, _ *emulator.Options) {
+			s.yaml = strings.Replace(s.yaml, "events: [received]}}", "events: [received]}, canary: 15m}", 1)
+		})
+		s.wait(settle)
+		n := s.wantTold(0, "subscription.created", "watch.baselined")
+		for range 12 {
+			s.deliver("canary")
+			s.wait(10 * time.Minute)
+		}
+		n = s.wantTold(n)
+		s.wait(10 * time.Minute)
+		if got := s.since(n); !slices.Equal(got, []string{"sales watch.stale"}) {
+			t.Errorf("told %v, want that sales is stale", got)
+		}
+		for _, w := range s.d.now().freshness.Status() {
+			if want := w.Watch == "sales"; w.Silent != want || want && !strings.Contains(w.Reason, "its canary is silent: no event for 20m") {
+				t.Errorf("watch %s: %+v", w.Watch, w)
+			}
+		}
+		s.must(s.d.Reload(t.Context())) // which is no reason to believe it again
+		s.wait(time.Minute)
+		s.deliver("canary")
+		s.wait(time.Minute)
+		if got := s.since(n + 1); !slices.Equal(got, []string{"sales watch.recovered"}) {
+			t.Errorf("told %v, want that sales has recovered", got)
+		}
+		s.checkTold()
+	})
+}
+
 // checkTold validates what was told against the schemas, and holds it against what may be told: no address.
 func (s *sim) checkTold() {
 	s.t.Helper()

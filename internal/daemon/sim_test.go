@@ -160,6 +160,7 @@ func (s *sim) read(ctx context.Context) error {
 			}
 			s.seen[r.Event.ID]++
 			s.acked++
+			s.d.published(&r.Event, time.Now())
 			acks = append(acks, store.Ack{Seq: r.Seq, ID: r.Event.ID, StreamSeq: s.acked, At: time.Now()})
 			after = r.Seq
 		}

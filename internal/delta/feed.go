@@ -208,13 +208,13 @@ func (f *feed) interval(rec store.Feed, now time.Time) time.Duration {
 	case f.pushSince.IsZero():
 		f.pushSince = now
 	}
-	f.mu.Lock()
-	f.shown.Push, f.shown.PushReason = ok, reason
-	f.mu.Unlock()
 	every := o.Poll
 	if ok {
 		every = o.Sweep
 	}
+	f.mu.Lock()
+	f.shown.Push, f.shown.PushReason, f.shown.Interval = ok, reason, every
+	f.mu.Unlock()
 	return every - every/20 + rand.N(every/10+1)
 }
 

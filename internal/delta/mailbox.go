@@ -320,6 +320,7 @@ func (mb *mailbox) install(rec store.Feed, watches []resolved, now time.Time) (c
 	f := r.feeds[rec.Num]
 	if f == nil {
 		f = &feed{mb: mb, num: rec.Num, folder: rec.FolderID}
+		f.shown.Interval = r.opts.Sweep // until its first round: whether push works is not known yet
 		f.log = mb.log.With().Uint32("feed", rec.Num).Logger()
 		f.task = &task{run: f.run, lane: &mb.lane}
 		f.configure(rec, watches)

@@ -17,11 +17,12 @@ type FeedStatus struct {
 	Folder     string   `json:"folder"`  // path
 	Watches    []string `json:"watches"`
 
-	RoundAt     time.Time `json:"round_at,omitzero"`     // start of the last completed round: everything up to then is known
-	BaselinedAt time.Time `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
-	TrueUpAt    time.Time `json:"true_up_at,omitzero"`
-	DueAt       time.Time `json:"due_at,omitzero"`
-	Pending     bool      `json:"pending"` // notifications wait to be settled
+	RoundAt     time.Time     `json:"round_at,omitzero"`     // start of the last completed round: everything up to then is known
+	BaselinedAt time.Time     `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
+	TrueUpAt    time.Time     `json:"true_up_at,omitzero"`
+	DueAt       time.Time     `json:"due_at,omitzero"`
+	Interval    time.Duration `json:"interval_ns"` // between rounds, at present
+	Pending     bool          `json:"pending"`     // notifications wait to be settled
 
 	Push       bool      `json:"push"`
 	PushReason string    `json:"push_reason,omitzero"` // why not

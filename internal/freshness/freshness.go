@@ -53,6 +53,7 @@ type View struct {
 	Feeds      []Feed
 	Problem    string // why the mailbox cannot be read
 	Paused     string // why its connection waits for a person
+	Silent     string // why its canary is missed
 }
 
 // Store keeps what was told; *store.Store has it.
@@ -194,6 +195,9 @@ func (r *Room) judge(v *View, known bool, now time.Time) (State, string) {
 			return Stale, cmp.Or(v.Paused, f.Error, v.Problem, fmt.Sprintf("no round of %s since %v", f.Folder, now.Sub(f.RoundAt).Round(time.Second)))
 		}
 	}
+	if v.Silent != "" && !reading {
+		return Stale, v.Silent
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(v.Feeds) > 0 || v.Problem == "" {
@@ -236,7 +240,8 @@ type Status struct {
 	FreshAt time.Time // everything that happened before is known
 	Reason  string    // why it is not fresh
 	Feeds   int
-	Push    int // feeds with proven push
+	Push    int  // feeds with proven push
+	Silent  bool // the canary of some mailbox is missed, which is then the reason
 }
 
 // Status tells how every watch is, by name.
@@ -279,6 +284,9 @@ func (s *Status) add(v *View, state State, reason string, since time.Time) {
 	}
 	if at := freshAt(v.Feeds); at.Before(s.FreshAt) {
 		s.FreshAt = at
+	}
+	if v.Silent != "" && reason == v.Silent {
+		s.Silent, s.Reason = true, reason
 	}
 	for _, f := range v.Feeds {
 		s.Feeds++

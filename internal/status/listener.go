@@ -52,10 +52,7 @@ func routes(src Source, more map[string]http.Handler) http.Handler {
 		if !rep.Healthy {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		fmt.Fprintln(w, rep.Line())
-		for _, p := range rep.Problems {
-			fmt.Fprintf(w, "- %s: %s\n", p.What, p.Remedy)
-		}
+		_ = rep.Ready(w) // the client went away
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -28,11 +28,49 @@ func (r *Report) Render(w io.Writer, colour bool) error {
 		fmt.Fprintf(w, "  %s %s\n    → %s\n", paint("31", "✗"), p.What, p.Remedy)
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	r.watches(tw)
 	r.connections(tw)
 	r.subscriptions(tw)
 	r.feeds(tw)
 	r.books(tw)
 	return tw.Flush()
+}
+
+// Ready writes the verdict, the problems with their remedies, and one line for each connection and watch.
+func (r *Report) Ready(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(tw, r.Line())
+	for _, p := range r.Problems {
+		fmt.Fprintf(tw, "- %s: %s\n", p.What, p.Remedy)
+	}
+	for i := range r.Connections {
+		c := &r.Connections[i]
+		fmt.Fprintf(tw, "connection\t%s\t%s\t%s\n", c.Name, words(c.State), c.Reason)
+	}
+	for i := range r.Watches {
+		fmt.Fprintf(tw, "watch\t%s\t%s\t%s\n", r.Watches[i].Name, r.Watches[i].State, r.fresh(&r.Watches[i]))
+	}
+	return tw.Flush()
+}
+
+// fresh says up to when everything is known of a watch, and why that is not now.
+func (r *Report) fresh(w *Watch) string {
+	if w.FreshAt.IsZero() {
+		return w.Reason
+	}
+	text := short(r.At.Sub(w.FreshAt)) + " ago"
+	if w.Reason != "" {
+		text += ": " + w.Reason
+	}
+	return text
+}
+
+func (r *Report) watches(w io.Writer) {
+	fmt.Fprintln(w, "\nWATCH\tSTATE\tFRESH\tFEEDS\tBY PUSH")
+	for i := range r.Watches {
+		one := &r.Watches[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", one.Name, one.State, cmp.Or(r.fresh(one), "-"), one.Feeds, one.Push)
+	}
 }
 
 func (r *Report) connections(w io.Writer) {

@@ -71,7 +71,8 @@ type Watch struct {
 	FreshAt time.Time `json:"fresh_at,omitzero"` // everything up to then is known
 	Reason  string    `json:"reason,omitempty"`  // why it is not fresh
 	Feeds   int       `json:"feeds"`
-	Push    int       `json:"push"` // feeds with proven push
+	Push    int       `json:"push"`             // feeds with proven push
+	Silent  bool      `json:"silent,omitempty"` // its canary is missed
 }
 
 // Public is the check of the public URL.
@@ -212,6 +213,11 @@ func (r *Report) Judge() {
 	for i := range r.Feeds {
 		if !paused[r.Feeds[i].Connection] { // what waits for its connection is one problem, not many
 			r.judgeFeed(&r.Feeds[i], bad)
+		}
+	}
+	for i := range r.Watches {
+		if w := &r.Watches[i]; w.Silent {
+			bad("see whether the mail is still sent; then look at the feeds, the outbox and NATS", "watch %s: %s", w.Name, w.Reason)
 		}
 	}
 	if n := &r.NATS; (!n.Connected || n.Stream != "ok" && n.Stream != "" || n.Blocked != "") && !young {

@@ -22,6 +22,7 @@ func good() Report {
 	return Report{
 		Version: "v1.0.0", StartedAt: now.Add(-26 * time.Hour), At: now,
 		Connections: []Connection{{Name: "contoso", Cloud: "global", Auth: "app", State: "ok", Since: now.Add(-2 * time.Hour)}},
+		Watches:     []Watch{{Name: "sales", State: "fresh", Since: now.Add(-20 * time.Hour), FreshAt: now.Add(-3 * time.Minute), Feeds: 1, Push: 1}},
 		Public:      Public{URL: "https://hook.example.com", OK: true, CheckedAt: now},
 		Subscriptions: []Subscription{{
 			ID: "c6126aa3-0ed8-412f-a988-71e6cee627c4", Mailbox: "sales", Folder: "Inbox", CreatedAt: now.Add(-24 * time.Hour),
@@ -50,6 +51,10 @@ func TestJudge(t *testing.T) {
 			c.State, c.Reason, c.Remedy = "credential_failed", "sign-in: status 401 invalid_client", "replace it"
 		}, "connection contoso: credential failed: sign-in"},
 		{"the public URL does not answer", func(r *Report) { r.Public.OK, r.Public.Reason = false, "502" }, "public URL https://hook.example.com: 502"},
+		{"a canary is missed", func(r *Report) {
+			w := &r.Watches[0]
+			w.State, w.Silent, w.Reason = "stale", true, "its canary is silent: no event for 40m0s, and there should be one every 15m0s"
+		}, "watch sales: its canary is silent: no event for 40m0s"},
 		{"a watch file was refused", func(r *Report) {
 			r.Configuration = Configuration{File: "triggerd.yaml", LoadedAt: now.Add(-time.Hour), Error: "triggerd.yaml:3: no", RefusedAt: now}
 		}, "watch file triggerd.yaml: refused: triggerd.yaml:3: no"},
