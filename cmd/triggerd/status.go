@@ -18,12 +18,12 @@ import (
 const watchEvery = 2 * time.Second
 
 func statusCommand() *cobra.Command {
-	var asJSON, watch bool
+	var asJSON, watch, oneLine bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Connections, subscriptions, feeds with freshness, inbox and outbox of the running daemon",
-		Long:  "Asks the daemon at TRIGGERD_ADMIN_LISTEN. The exit code is 3 when it answers and is unhealthy.",
-		Example: "  triggerd status\n  triggerd status --watch\n" +
+		Long:  "Asks the daemon at TRIGGERD_ADMIN_LISTEN. The exit code is 3 when it answers and is unhealthy; the first line says why.",
+		Example: "  triggerd status\n  triggerd status --watch\n  triggerd status --short || page somebody\n" +
 			"  triggerd status --json | jq '.feeds[] | {mailbox, folder, round_at}'",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,6 +44,8 @@ func statusCommand() *cobra.Command {
 				switch {
 				case asJSON:
 					err = printJSON(out, rep)
+				case oneLine:
+					_, err = fmt.Fprintln(out, rep.Line())
 				default:
 					if watch && isTerminal(out) {
 						fmt.Fprint(out, "\x1b[H\x1b[2J")
@@ -68,6 +70,7 @@ func statusCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&oneLine, "short", false, "print the verdict in one line: healthy, or why not")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "look again every 2 seconds")
 	return cmd
 }

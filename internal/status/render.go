@@ -19,9 +19,9 @@ func (r *Report) Render(w io.Writer, colour bool) error {
 		}
 		return "\x1b[" + code + "m" + s + "\x1b[0m"
 	}
-	verdict := paint("32", "● healthy")
+	verdict := paint("32", "● "+r.Line())
 	if !r.Healthy {
-		verdict = paint("31", "● unhealthy")
+		verdict = paint("31", "● "+r.Line())
 	}
 	fmt.Fprintf(w, "%s  triggerd %s, up %s\n", verdict, r.Version, short(r.At.Sub(r.StartedAt)))
 	for _, p := range r.Problems {
