@@ -58,6 +58,7 @@ type Settings struct {
 	DeltaLag             time.Duration `envconfig:"TRIGGERD_DELTA_LAG" default:"30s" desc:"duration that delta may lag behind a notification before the item is read directly"`
 	AckHold              time.Duration `envconfig:"TRIGGERD_ACK_HOLD" default:"15m" desc:"duration that a published event is held in case the stream goes back"`
 
+	Metrics   string `envconfig:"TRIGGERD_METRICS" default:"feed" desc:"feed, or watch: one series for each watch instead of each feed, for many mailboxes"`
 	LogLevel  string `envconfig:"TRIGGERD_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat string `envconfig:"TRIGGERD_LOG_FORMAT" default:"auto" desc:"json, console, or auto: console on a terminal"`
 }
@@ -186,6 +187,7 @@ func (s *Settings) check() (problems []error) {
 	atLeast("SUBSCRIPTION_LIFETIME", s.SubscriptionLifetime, 0)
 	atLeast("DELTA_LAG", s.DeltaLag, minInterval)
 	atLeast("ACK_HOLD", s.AckHold, minInterval)
+	oneOf("METRICS", s.Metrics, "feed", "watch")
 	oneOf("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
 	oneOf("LOG_FORMAT", s.LogFormat, "auto", "json", "console")
 	return problems

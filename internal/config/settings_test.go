@@ -31,7 +31,7 @@ func TestLoadSettings(t *testing.T) {
 		Config: "/etc/triggerd/triggerd.yaml", StateDir: "/var/lib/triggerd", Listen: ":8080", AdminListen: "127.0.0.1:8081",
 		NATSListen: "127.0.0.1:4222", Stream: "GRAPH", SubjectPrefix: "graph", EventMode: "binary",
 		PollInterval: time.Minute, SweepInterval: 15 * time.Minute, TrueUpInterval: 24 * time.Hour,
-		DeltaLag: 30 * time.Second, AckHold: 15 * time.Minute, LogLevel: "info", LogFormat: "auto",
+		DeltaLag: 30 * time.Second, AckHold: 15 * time.Minute, Metrics: "feed", LogLevel: "info", LogFormat: "auto",
 		ACMECA: "https://acme-v02.api.letsencrypt.org/directory",
 	}
 	if err != nil || s != want {

@@ -35,7 +35,7 @@ func (d *Daemon) connect(g *generation) (err error) {
 		}
 		g.graphs[name], err = graph.New(graph.Options{
 			Root: c.Cloud.Graph, Tokens: tokens{d, name}, Transport: o.Transport, NoDelta: c.Cloud.NoDelta,
-			UserAgent: "triggerd/" + o.Version, Log: o.Log.With().Str("connection", name).Logger(),
+			UserAgent: "triggerd/" + o.Version, Observe: d.metrics.Requested, Log: o.Log.With().Str("connection", name).Logger(),
 		})
 		if err != nil {
 			return fmt.Errorf("connection %s: %w", name, err)

@@ -54,6 +54,7 @@ type Daemon struct {
 	reloading     sync.Mutex
 	refused       atomic.Pointer[refusal]
 	canaries      freshness.Canaries
+	metrics       *status.Metrics
 	certificate   certificates // nil: the public listener speaks http
 	public, admin net.Listener
 }
@@ -127,6 +128,7 @@ func (d *Daemon) wirePublisher() (err error) {
 
 // published is told of every PubAck.
 func (d *Daemon) published(e *event.Event, at time.Time) {
+	d.metrics.Published(e, at)
 	if e.Numbered() {
 		d.canaries.Published(e.Watch, e.Mailbox, at)
 	}
@@ -134,6 +136,7 @@ func (d *Daemon) published(e *event.Event, at time.Time) {
 
 // wireGraph makes the rooms that speak with Graph, and the handler of what Graph posts.
 func (d *Daemon) wireGraph() error {
+	d.metrics = status.NewMetrics(d, d.opts.Settings.Metrics == "watch")
 	g, err := d.generation(d.opts.File)
 	if err != nil {
 		return err
@@ -143,6 +146,7 @@ func (d *Daemon) wireGraph() error {
 		Store:         d.store,
 		Wake:          func(feed uint32) { d.now().delta.Wake(feed) },
 		WakeLifecycle: func() { d.now().subscriptions.Wake() },
+		Acked:         d.metrics.Acked,
 		Log:           d.room("webhook"),
 	})
 	return nil

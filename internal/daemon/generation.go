@@ -64,7 +64,8 @@ func (d *Daemon) wireDelta(g *generation) (err error) {
 				g.subscriptions.Wake()
 			}
 		},
-		Log: d.room("delta"),
+		Ended: d.metrics.Round,
+		Log:   d.room("delta"),
 	})
 	return err
 }

@@ -24,6 +24,7 @@ func (d *Daemon) handlers() map[string]http.Handler {
 	for pattern := range d.now().handlers {
 		out[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.now().handlers[pattern].ServeHTTP(w, r) })
 	}
+	out["GET /metrics"] = d.metrics
 	out["POST /api/v1/reload"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		answer := map[string]any{"watches": 0}

@@ -53,7 +53,7 @@ func (d *Daemon) reportFeeds(g *generation, r *status.Report) {
 	for i := range feeds {
 		f := &feeds[i]
 		r.Feeds = append(r.Feeds, status.Feed{
-			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder, Watches: f.Watches, RoundAt: f.RoundAt,
+			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder, Label: f.Label, Watches: f.Watches, Mailboxes: f.Mailboxes, RoundAt: f.RoundAt,
 			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: f.Interval, Pending: f.Pending, Push: f.Push,
 			PushReason: f.PushReason, PushAt: f.PushAt, Announced: f.Announced, Missed: f.Missed, Reason: f.Reason, Pages: f.Pages, Items: f.Items,
 			Error: f.Error, Tries: f.Tries,
@@ -104,6 +104,7 @@ func (d *Daemon) reportBooks(r *status.Report) {
 		r.Notifications.Settled[string(o)] = c["settled_"+string(o)]
 	}
 	r.Quarantine = c["quarantine_entries"]
+	r.Renewals = status.Renewals{OK: c["renewals_ok"], Failed: c["renewals_failed"]}
 	r.Events = map[string]uint64{}
 	for area, names := range event.Events {
 		for _, name := range names {

@@ -375,7 +375,7 @@ func TestSignInsAreSealedAtRest(t *testing.T) {
 		shown, err := json.Marshal(s.d.now().connections.Status())
 		s.must(err)
 		page := httptest.NewRecorder()
-		status.Handler(reporter{s.d}, nil).ServeHTTP(page, httptest.NewRequest("GET", "http://localhost/metrics", nil))
+		status.NewMetrics(reporter{s.d}, false).ServeHTTP(page, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 		s.kill()
 		db, err := os.ReadFile(filepath.Join(s.dir, "triggerd.db"))
 		s.must(err)

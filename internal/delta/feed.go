@@ -163,6 +163,7 @@ func (f *feed) idle(now time.Time) bool {
 // completed plans the next round.
 func (f *feed) completed(now time.Time) time.Time {
 	r := f.round
+	f.mb.room.opts.Ended(r.reason, true)
 	f.round, f.tries = nil, 0
 	if f.pageSize > 0 { // grow back
 		if f.pageSize *= 2; f.pageSize >= f.mb.room.opts.PageSize {
@@ -229,6 +230,9 @@ func (f *feed) failed(ctx context.Context, err error) time.Time {
 		return now.Add(pausedLook)
 	}
 	f.tries++
+	if f.round != nil {
+		f.mb.room.opts.Ended(f.round.reason, false)
+	}
 	wait := retryAfter(err, f.tries)
 	level := zerolog.WarnLevel
 	switch {

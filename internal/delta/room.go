@@ -75,6 +75,8 @@ type Options struct {
 	Silent  func(feed uint32, reason string)           // push did not announce a change
 	Changed func()                                     // PushFeeds changed
 
+	Ended func(reason string, ok bool) // a round came to its end, or was interrupted by an error; nil: nobody wants to know
+
 	// Paused says why a connection cannot be used until a person has acted; empty when it can. Nothing is asked of Graph
 	// over a paused connection. nil means that none ever is.
 	Paused func(connection string) (reason string)
@@ -106,6 +108,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Changed == nil {
 		o.Changed = func() {}
+	}
+	if o.Ended == nil {
+		o.Ended = func(string, bool) {}
 	}
 	if o.Paused == nil {
 		o.Paused = func(string) string { return "" }

@@ -11,11 +11,13 @@ import (
 
 // FeedStatus is what an operator wants to know of a feed.
 type FeedStatus struct {
-	Feed       uint32   `json:"feed"`
-	Connection string   `json:"connection"`
-	Mailbox    string   `json:"mailbox"` // its token in subjects
-	Folder     string   `json:"folder"`  // path
-	Watches    []string `json:"watches"`
+	Feed       uint32            `json:"feed"`
+	Connection string            `json:"connection"`
+	Mailbox    string            `json:"mailbox"` // its token in subjects
+	Folder     string            `json:"folder"`  // path
+	Label      string            `json:"label"`   // well-known name, else one made from the folder's id: no personal data
+	Watches    []string          `json:"watches"`
+	Mailboxes  map[string]string `json:"mailboxes"` // watch → the mailbox in its subjects
 
 	RoundAt     time.Time     `json:"round_at,omitzero"`     // start of the last completed round: everything up to then is known
 	BaselinedAt time.Time     `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
@@ -139,8 +141,13 @@ func (f *feed) status() (FeedStatus, bool) {
 	if s.Folder = changes.Path(folders, f.folder); s.Folder == "" {
 		s.Folder = f.folder
 	}
+	if s.Label = folders[f.folder].WellKnown; s.Label == "" {
+		s.Label = "f-" + event.ID(f.folder)[:8]
+	}
+	s.Mailboxes = map[string]string{}
 	for _, w := range f.wanted.Load().watches {
 		s.Watches = append(s.Watches, w.Name)
+		s.Mailboxes[w.Name] = w.Token
 	}
 	slices.Sort(s.Watches)
 	s.RoundAt, s.BaselinedAt, s.TrueUpAt, s.PushAt, s.Announced, s.Missed = rec.RoundAt, rec.BaselinedAt, rec.TrueUpAt, rec.PushAt, rec.Announced, rec.Missed

@@ -19,7 +19,7 @@ func guarded(t *testing.T, edit func(src *source, token *string, err *error)) (b
 	if edit != nil {
 		edit(src, &want, &err)
 	}
-	srv := httptest.NewServer(Guarded(src, nil, func() (string, error) { return want, err }))
+	srv := httptest.NewServer(Guarded(src, map[string]http.Handler{"GET /metrics": NewMetrics(src, false)}, func() (string, error) { return want, err }))
 	t.Cleanup(srv.Close)
 	return srv.URL
 }

@@ -15,7 +15,7 @@ func TestMetricsOfConnections(t *testing.T) {
 	})
 	src.report.Certificate = certificateOf("acme", 90, 60)
 	w := httptest.NewRecorder()
-	Handler(src, nil).ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/metrics", nil))
+	NewMetrics(src, false).ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/metrics", nil))
 	body, err := io.ReadAll(w.Result().Body)
 	if err != nil || w.Code != 200 {
 		t.Fatal(w.Code, err)

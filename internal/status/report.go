@@ -29,6 +29,13 @@ type Report struct {
 	NATS          NATS              `json:"nats"`
 	Events        map[string]uint64 `json:"events"` // "mail.received" → how many were ever put into the outbox
 	Quarantine    uint64            `json:"quarantine"`
+	Renewals      Renewals          `json:"renewals"`
+}
+
+// Renewals counts what became of the renewals of subscriptions since the database was made.
+type Renewals struct {
+	OK     uint64 `json:"ok"`
+	Failed uint64 `json:"failed"`
 }
 
 // Problem is one reason not to be healthy.
@@ -110,27 +117,29 @@ type Subscription struct {
 
 // Feed is one folder.
 type Feed struct {
-	Feed        uint32        `json:"feed"`
-	Connection  string        `json:"connection"`
-	Mailbox     string        `json:"mailbox"`
-	Folder      string        `json:"folder"`
-	Watches     []string      `json:"watches"`
-	RoundAt     time.Time     `json:"round_at,omitzero"`     // everything up to then is known
-	BaselinedAt time.Time     `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
-	TrueUpAt    time.Time     `json:"true_up_at,omitzero"`
-	DueAt       time.Time     `json:"due_at,omitzero"`
-	Interval    time.Duration `json:"interval_ns"` // at which rounds are due at present
-	Pending     bool          `json:"pending"`
-	Push        bool          `json:"push"`
-	PushReason  string        `json:"push_reason,omitempty"`
-	PushAt      time.Time     `json:"push_at,omitzero"`
-	Announced   uint64        `json:"announced,omitempty"` // changes that push announced
-	Missed      uint64        `json:"missed,omitempty"`    // changes that push never announced
-	Reason      string        `json:"reason,omitempty"`    // of the round that runs
-	Pages       int           `json:"pages,omitempty"`
-	Items       int           `json:"items,omitempty"`
-	Error       string        `json:"error,omitempty"`
-	Tries       int           `json:"tries,omitempty"`
+	Feed        uint32            `json:"feed"`
+	Connection  string            `json:"connection"`
+	Mailbox     string            `json:"mailbox"`
+	Folder      string            `json:"folder"`
+	Label       string            `json:"label"` // of metrics: the well-known name, else one made from the folder's id
+	Watches     []string          `json:"watches"`
+	Mailboxes   map[string]string `json:"mailboxes"`             // watch → the mailbox in its subjects
+	RoundAt     time.Time         `json:"round_at,omitzero"`     // everything up to then is known
+	BaselinedAt time.Time         `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
+	TrueUpAt    time.Time         `json:"true_up_at,omitzero"`
+	DueAt       time.Time         `json:"due_at,omitzero"`
+	Interval    time.Duration     `json:"interval_ns"` // at which rounds are due at present
+	Pending     bool              `json:"pending"`
+	Push        bool              `json:"push"`
+	PushReason  string            `json:"push_reason,omitempty"`
+	PushAt      time.Time         `json:"push_at,omitzero"`
+	Announced   uint64            `json:"announced,omitempty"` // changes that push announced
+	Missed      uint64            `json:"missed,omitempty"`    // changes that push never announced
+	Reason      string            `json:"reason,omitempty"`    // of the round that runs
+	Pages       int               `json:"pages,omitempty"`
+	Items       int               `json:"items,omitempty"`
+	Error       string            `json:"error,omitempty"`
+	Tries       int               `json:"tries,omitempty"`
 }
 
 // Mailbox is a mailbox whose folders could not be read or found.

@@ -29,11 +29,12 @@ type Store interface {
 // Options tune a Handler. Store is required; zero values of the rest have defaults.
 type Options struct {
 	Store         Store
-	Wake          func(feed uint32) // called after a commit, once for each feed in it; must not block
-	WakeLifecycle func()            // called after a commit that holds lifecycle notifications; must not block
-	Deadline      time.Duration     // of a commit, after which the answer is 503; default 2 s, Graph gives up after 3 (W-19)
-	MaxBody       int64             // bytes of a request body, default 10 MiB
-	MaxItems      int               // notifications in a request, default 10,000
+	Wake          func(feed uint32)   // called after a commit, once for each feed in it; must not block
+	WakeLifecycle func()              // called after a commit that holds lifecycle notifications; must not block
+	Acked         func(time.Duration) // called after each 202 with how long the caller waited; must not block
+	Deadline      time.Duration       // of a commit, after which the answer is 503; default 2 s, Graph gives up after 3 (W-19)
+	MaxBody       int64               // bytes of a request body, default 10 MiB
+	MaxItems      int                 // notifications in a request, default 10,000
 	Log           zerolog.Logger
 }
 
@@ -52,6 +53,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.WakeLifecycle == nil {
 		o.WakeLifecycle = func() {}
+	}
+	if o.Acked == nil {
+		o.Acked = func(time.Duration) {}
 	}
 	if o.Deadline == 0 {
 		o.Deadline = 2 * time.Second
@@ -141,6 +145,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) notifications(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	req := h.requests.get()
 	defer h.requests.put(req)
 
@@ -171,6 +176,7 @@ func (h *Handler) notifications(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.WriteHeader(http.StatusAccepted) // Graph will not send it again
+	h.opts.Acked(time.Since(began))
 }
 
 var errDeadline = errors.New("commit takes too long")
