@@ -11,7 +11,7 @@ LINT_VERSION := v2.15.0
 LINT         := bin/golangci-lint-$(LINT_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test testservers race vet lint fuzz bench tidy-check ci clean
+.PHONY: help build test testservers testtools race vet lint fuzz bench tidy-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,11 +19,11 @@ help: ## list the targets
 build: ## build bin/triggerd
 	$(GO) build -trimpath -o bin/triggerd ./cmd/triggerd
 
-test: testservers ## install what the tests need, and run them all
+test: testservers testtools ## install what the tests need, and run them all
 	$(GO) mod download
 	$(GO) test ./...
 
-race: testservers ## run all tests with the race detector (needs a C compiler)
+race: testservers testtools ## run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 # The servers that sign-in and certificates are tested against. Others wrote them; lock files say which ones.
@@ -42,6 +42,16 @@ bin/testservers/zitadel: $(wildcard $(ZITADEL)/*)
 
 bin/testservers/pebble: $(wildcard $(PEBBLE)/*)
 	cd $(PEBBLE) && $(GO) build -trimpath -o $(CURDIR)/$@ .
+
+# The programs that tests run, and the Debian packages they come in: PROGRAM=PACKAGE.
+TESTTOOLS :=
+TESTTOOLS += caddy=caddy
+TESTTOOLS += nginx=nginx-light
+TESTTOOLS += chromium=chromium
+TESTTOOLS += promtool=prometheus
+
+testtools: ## install the programs that tests run, where they are missing
+	@./.ci/testtools $(TESTTOOLS)
 
 vet: ## go vet
 	$(GO) vet ./...
