@@ -49,7 +49,7 @@ func keyNewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "new [FILE]",
 		Short:   "Makes a key and prints it, or writes a new key file that only its owner may read",
-		Example: "  triggerd key new /etc/triggerd/state_key\n  triggerd key new | systemd-creds encrypt --name=state_key - /etc/triggerd/state_key.cred",
+		Example: "  triggerd key new /etc/triggerd/state_key\n  triggerd key new | systemd-creds encrypt --name=state_key - /etc/credstore.encrypted/triggerd.state_key",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			line := seal.NewKey()

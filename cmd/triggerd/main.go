@@ -88,7 +88,7 @@ func rootCommand() *cobra.Command {
 		return usage(fmt.Errorf("%w\nTry: %s --help", err, c.CommandPath()))
 	})
 	cmd.AddCommand(runCommand(), demoCommand(), checkCommand(), loginCommand(), scopesCommand(), keyCommand(), statusCommand(), tailCommand(), resyncCommand(), reloadCommand(),
-		emulatorCommand(), schemaCommand(), versionCommand())
+		emulatorCommand(), schemaCommand(), versionCommand(), manCommand())
 	for _, c := range cmd.Commands() {
 		c.Args = usageArgs(c.Args)
 	}

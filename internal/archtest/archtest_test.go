@@ -44,6 +44,7 @@ var rooms = map[string][]string{
 	"emulator":      {},
 	"archtest":      {},
 	"cmd/triggerd":  {"event", "config", "store", "graph", "auth", "changes", "webhook", "subscriptions", "delta", "publish", "status", "connections", "probe", "seal", "daemon", "emulator", "service", "certificate"},
+	"systemd":       {},
 }
 
 // forTests are the rooms that the tests of every room may import beside those of its code.
