@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -78,13 +79,14 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func schemaCommand() *cobra.Command {
+	areas := []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope}
 	return &cobra.Command{
-		Use:       "schema [mail|notification|connection|envelope]",
+		Use:       "schema [" + strings.Join(areas, "|") + "]",
 		Short:     "JSON Schema of the events",
 		Long:      "Prints the JSON Schema (draft 2020-12) of the data of an area's events, or of the CloudEvents envelope. The default is mail.",
 		Example:   "  triggerd schema mail > mail.schema.json",
 		Args:      cobra.MaximumNArgs(1),
-		ValidArgs: []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope},
+		ValidArgs: areas,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := event.AreaMail
 			if len(args) > 0 {
@@ -92,7 +94,7 @@ func schemaCommand() *cobra.Command {
 			}
 			text, ok := event.Schema(name)
 			if !ok {
-				return usage(fmt.Errorf("there is no schema %q: choose mail, notification, connection or envelope", name))
+				return usage(fmt.Errorf("there is no schema %q: choose one of %s", name, strings.Join(areas, ", ")))
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", trimNewline(text))
 			return err

@@ -77,6 +77,7 @@ var doors = []door{
 	{"github.com/coreos/go-systemd", []string{"service"}, nobody, "who runs us is asked and told in one place"},
 	{"github.com/caddyserver/certmagic", []string{"certificate"}, nobody, "keys are read where they are used"},
 	{"go.uber.org/zap", []string{"certificate"}, nobody, "what certmagic would log with; there is one log"},
+	{"filippo.io/age", []string{"cmd/triggerd"}, nobody, "a backup is encrypted on its way to its file"},
 	{"github.com/prometheus", []string{"status"}, nobody, "metrics are the report in another form"},
 	{"github.com/spf13/cobra", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
 	{"github.com/spf13/pflag", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},

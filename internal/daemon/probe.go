@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"strconv"
 
 	"github.com/triggerd/triggerd/internal/probe"
 )
@@ -24,17 +26,18 @@ func (d *Daemon) handlers() map[string]http.Handler {
 	for pattern := range d.now().handlers {
 		out[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.now().handlers[pattern].ServeHTTP(w, r) })
 	}
+	maps.Copy(out, d.quarantineHandlers())
 	out["GET /metrics"] = d.metrics
-	out["POST /api/v1/reload"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		answer := map[string]any{"watches": 0}
-		if err := d.Reload(r.Context()); err != nil {
-			w.WriteHeader(http.StatusUnprocessableEntity)
-			answer = map[string]any{"error": err.Error()}
-		} else {
-			answer["watches"] = len(d.now().file.Watches)
+	out["GET /api/v1/backup"] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		err := d.store.Backup(w, func(n int64) { w.Header().Set("Content-Length", strconv.FormatInt(n, 10)) })
+		if err != nil { // the client notices that it is not whole
+			d.log.Warn().Err(err).Msg("a backup was not finished")
 		}
-		_ = json.NewEncoder(w).Encode(answer) // the client went away
+	})
+	out["POST /api/v1/reload"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := d.Reload(r.Context())
+		reply(w, map[string]int{"watches": len(d.now().file.Watches)}, err)
 	})
 	out["POST /api/v1/check"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,8 +188,15 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 	if fin != nil {
 		v = r.pending.judge(states.items, r.f.folder, fin, now, mb.room.opts.Lag)
 	}
+	var again []store.Quarantine
+	if fin != nil {
+		again = r.f.retried(fin.confirmed)
+	}
 	gap := r.gapClosed(fin, now, r.events+len(out.events))
 	err = mb.room.st.Update(func(tx *store.Tx) error {
+		if err := unpark(tx, again); err != nil { // before it is parked again
+			return err
+		}
 		if err := out.write(tx, r.rec.Mailbox); err != nil {
 			return err
 		}
@@ -212,11 +220,14 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 	if err != nil {
 		return err
 	}
+	r.f.tried(again)
 	r.events += len(out.events)
 	if fin != nil {
 		r.open = v.open
 		if fin.confirmed == nil {
-			r.confirm = v.overdue
+			r.confirm = append(v.overdue, r.f.retries()...)
+			slices.Sort(r.confirm)
+			r.confirm = slices.Compact(r.confirm)
 		}
 		r.pending.drop(v)
 	}
@@ -390,7 +401,7 @@ func (r *round) look(l *lookAt, k known, now time.Time) (n named) {
 	}
 	look := changes.Look{
 		ID: l.id, Old: old, New: l.seen, Level: level, At: now, Via: r.via(l.id), Baseline: r.rec.BaselinedAt.IsZero(),
-		Fresh: r.fresh, NewSince: r.rec.RoundAt.Add(-changes.Slack),
+		Fresh: r.fresh, NewSince: r.newSince(l.id),
 	}
 	if look.Baseline && old != nil && l.seen != nil && old.FolderID == l.seen.FolderID && old.SeenAt.Before(r.rec.CreatedAt) {
 		look.Old = nil // remembered from a watch that ended: nobody was promised what happened since

@@ -47,8 +47,9 @@ type feed struct {
 	resumed atomic.Bool            // the connection was paused: waits no longer count
 
 	mu    sync.Mutex
-	asked string // reason of a round asked for
-	full  bool   // an enumeration was asked for
+	asked string                      // reason of a round asked for
+	full  bool                        // an enumeration was asked for
+	retry map[string]store.Quarantine // parked items that are to be read again, by id
 	shown FeedStatus
 }
 

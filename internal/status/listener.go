@@ -140,17 +140,43 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 		ctx, cancel = context.WithTimeout(ctx, quick)
 		defer cancel()
 	}
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("%s answers something else: is that triggerd? %w", c.base, err)
+	}
+	return nil
+}
+
+// Stream asks the daemon for something long. The caller closes it; size is -1 where it is not known. It ends with ctx.
+func (c *Client) Stream(ctx context.Context, path string) (r io.ReadCloser, size int64, err error) {
+	resp, err := c.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	return resp.Body, resp.ContentLength, nil
+}
+
+// send makes a request. The caller closes the body of the answer, which is no refusal.
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var sent io.Reader = http.NoBody
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sent = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, sent)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.show != nil {
 		c.show(req)
@@ -161,24 +187,18 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 			err = ue.Err
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("triggerd at %s: %w", c.base, context.Cause(ctx))
+			return nil, fmt.Errorf("triggerd at %s: %w", c.base, context.Cause(ctx))
 		}
-		return fmt.Errorf("no triggerd answers at %s: %w: %w", c.base, err, ErrNoDaemon)
+		return nil, fmt.Errorf("no triggerd answers at %s: %w: %w", c.base, err, ErrNoDaemon)
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return err
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	var e struct{ Error string }
+	if json.Unmarshal(body, &e) == nil && e.Error != "" {
+		return nil, errors.New(e.Error)
 	}
-	if resp.StatusCode >= 300 {
-		var e struct{ Error string }
-		if json.Unmarshal(body, &e) == nil && e.Error != "" {
-			return errors.New(e.Error)
-		}
-		return fmt.Errorf("%s answers %s: is that triggerd?", c.base, resp.Status)
-	}
-	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("%s answers something else: is that triggerd? %w", c.base, err)
-	}
-	return nil
+	return nil, fmt.Errorf("%s answers %s: is that triggerd?", c.base, resp.Status)
 }

@@ -62,6 +62,20 @@ type Connection struct {
 	CredentialExpiresAt time.Time `json:"credential_expires_at,omitzero"`
 }
 
+// Parked is an entry of the quarantine.
+type Parked struct {
+	Seq     uint64    `json:"seq"`
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"` // item: read from Graph; event: refused by NATS
+	Mailbox string    `json:"mailbox,omitempty"`
+	Folder  string    `json:"folder,omitempty"`
+	Item    string    `json:"item,omitempty"`
+	Event   string    `json:"event,omitempty"` // its id
+	Type    string    `json:"type,omitempty"`  // of the event
+	Reason  string    `json:"reason"`
+	Raw     []byte    `json:"raw,omitempty"` // what it is about, where it was small enough to keep; only when one entry is asked for
+}
+
 // Configuration is the watch file that is in force.
 type Configuration struct {
 	File      string    `json:"file,omitempty"`
@@ -236,7 +250,7 @@ func (r *Report) Judge() {
 		bad("see NATS", "%d events wait, the oldest for %s", o.Entries, short(r.At.Sub(o.OldestAt)))
 	}
 	if r.Quarantine > 0 {
-		bad("the log names each item and its reason", "%d items could not be processed and are parked", r.Quarantine)
+		bad("`triggerd quarantine list` says what and why; mend that, then `triggerd quarantine retry --all`", "%d items could not be processed and are parked", r.Quarantine)
 	}
 	if n := &r.Notifications; n.Accepted != n.Pending+n.settled() {
 		bad("this is a defect: please report it", "accepted notifications do not add up: %d accepted, %d settled, %d pending", n.Accepted, n.settled(), n.Pending)

@@ -18,6 +18,7 @@ var children = map[string]func(dir string) error{
 	"restrict": childRestrict,
 	"accept":   childAccept,
 	"panic":    childPanic,
+	"restore":  childRestore,
 }
 
 func TestMain(m *testing.M) {

@@ -270,18 +270,6 @@ func (tx *Tx) ForgetReferences(mailbox uint32, before time.Time, limit int) (n i
 	return len(old), nil
 }
 
-// PutQuarantine parks something that could not be processed.
-func (tx *Tx) PutQuarantine(q *Quarantine) error {
-	b := tx.appending(bucketQuarantine)
-	n, err := b.NextSequence()
-	if err != nil {
-		return err
-	}
-	q.Seq = n
-	tx.Count("quarantine_entries", 1)
-	return tx.put(bucketQuarantine, key64(n), q)
-}
-
 // EncodedEvent is an event ready for the outbox, so that encoding need not be done inside a transaction.
 type EncodedEvent struct {
 	partition string // empty: the event has no sequence
@@ -333,12 +321,17 @@ func (tx *Tx) Append(e EncodedEvent) error {
 		row = strconv.AppendQuote(append(row, `,"epoch":`...), tx.s.epoch)
 	}
 	row = append(row, '}')
+	tx.Count(e.counter, 1)
+	return tx.appendOutbox(row)
+}
+
+// appendOutbox puts a row, with room for its checksum in front, at the end of the outbox.
+func (tx *Tx) appendOutbox(row []byte) error {
 	b := tx.appending(bucketOutbox)
 	seq, err := b.NextSequence()
 	if err != nil {
 		return err
 	}
-	tx.Count(e.counter, 1)
 	tx.Count(counterAppended, 1)
 	tx.wakeOutbox()
 	putChecksum(row)
