@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,6 +77,7 @@ func startAuthority(t *testing.T, port string, life time.Duration) *authority {
 // host is a machine whose public listener has its certificate by ACME.
 type host struct {
 	t         *testing.T
+	name      string
 	dir       string
 	port      string
 	listener  net.Listener
@@ -102,10 +105,10 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-const (
-	email    = "canary@contoso.test"
-	hostname = "hook.triggerd.test"
-)
+const email = "canary@contoso.test"
+
+// hosts counts them: certmagic remembers by name, for the whole process, when a renewal failed last.
+var hosts atomic.Int64
 
 func newHost(t *testing.T, life time.Duration) *host {
 	t.Helper()
@@ -114,7 +117,8 @@ func newHost(t *testing.T, life time.Duration) *host {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return &host{t: t, dir: filepath.Join(t.TempDir(), "acme"), port: port, listener: l, authority: startAuthority(t, port, life)}
+	name := fmt.Sprintf("hook%d.triggerd.test", hosts.Add(1))
+	return &host{t: t, name: name, dir: filepath.Join(t.TempDir(), "acme"), port: port, listener: l, authority: startAuthority(t, port, life)}
 }
 
 // start runs ACME behind the listener, as the daemon does, until stop.
@@ -127,7 +131,7 @@ func (h *host) start() {
 		}
 	}
 	h.acme = NewACME(ACMEOptions{
-		Host: hostname, Email: email, CA: h.authority.directory, Roots: h.authority.api, Dir: h.dir,
+		Host: h.name, Email: email, CA: h.authority.directory, Roots: h.authority.api, Dir: h.dir,
 		Listen: h.listener.Addr().(*net.TCPAddr), RenewEvery: 200 * time.Millisecond, Log: zerolog.New(&h.log),
 	})
 	server := &http.Server{
@@ -163,7 +167,7 @@ func (h *host) ask(version uint16) (*tls.ConnectionState, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+h.port)
 		},
 	}}
-	resp, err := client.Get("https://" + hostname + "/graph/notifications")
+	resp, err := client.Get("https://" + h.name + "/graph/notifications")
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +189,7 @@ func (h *host) until(what string, ok func() bool) {
 func (h *host) has() bool { return !h.acme.Status().NotAfter.IsZero() }
 
 func TestACertificateIsIssuedAndServed(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, 90*24*time.Hour)
 	h.start()
 	h.until("the first certificate", h.has)
@@ -234,6 +239,7 @@ func (h *host) onlyOursToRead() {
 }
 
 func TestAfterARestartTheStoredCertificateIsServed(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, 90*24*time.Hour)
 	h.start()
 	h.until("the first certificate", h.has)
@@ -255,7 +261,8 @@ func TestAfterARestartTheStoredCertificateIsServed(t *testing.T) {
 }
 
 func TestRenewalWithoutABrokenConnection(t *testing.T) {
-	h := newHost(t, 6*time.Second)
+	t.Parallel()
+	h := newHost(t, 12*time.Second)
 	h.start()
 	h.until("the first certificate", h.has)
 	first, err := h.ask(0)
@@ -275,7 +282,8 @@ func TestRenewalWithoutABrokenConnection(t *testing.T) {
 }
 
 func TestARenewalThatFailsIsToldAndTheCertificateStays(t *testing.T) {
-	h := newHost(t, 10*time.Second)
+	t.Parallel()
+	h := newHost(t, 12*time.Second)
 	h.start()
 	h.until("the first certificate", h.has)
 	h.authority.stop()
@@ -293,6 +301,7 @@ func TestARenewalThatFailsIsToldAndTheCertificateStays(t *testing.T) {
 
 // TestWithoutACertificate has the authority look for the host where somebody else is.
 func TestWithoutACertificate(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, time.Hour)
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -306,13 +315,14 @@ func TestWithoutACertificate(t *testing.T) {
 		t.Error("a connection without a certificate")
 	}
 	h.until("a failure", func() bool { return h.acme.Status().Error != "" })
-	if s := h.acme.Status(); !s.NotAfter.IsZero() || !strings.Contains(s.Error, hostname) {
+	if s := h.acme.Status(); !s.NotAfter.IsZero() || !strings.Contains(s.Error, h.name) {
 		t.Errorf("status %+v", s)
 	}
 	h.stop() // in the midst of waiting for another attempt
 }
 
 func TestAnAuthorityThatIsNotTrusted(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, time.Hour)
 	h.authority.api = x509.NewCertPool()
 	h.start()
@@ -323,6 +333,7 @@ func TestAnAuthorityThatIsNotTrusted(t *testing.T) {
 }
 
 func TestADamagedStoreIsTold(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, 90*24*time.Hour)
 	h.start()
 	h.until("the first certificate", h.has)
@@ -347,7 +358,7 @@ func TestADamagedStoreIsTold(t *testing.T) {
 
 func TestErrorsDoNotNameTheAccount(t *testing.T) {
 	var log buffer
-	a := NewACME(ACMEOptions{Host: hostname, Email: email, Dir: t.TempDir(), Log: zerolog.New(&log)})
+	a := NewACME(ACMEOptions{Host: "hook.triggerd.test", Email: email, Dir: t.TempDir(), Log: zerolog.New(&log)})
 	a.fail(errors.New("contact mailto:" + email + " is refused"))
 	if s := a.Status(); s.Error != "contact mailto:[redacted] is refused" || strings.Contains(log.String(), email) {
 		t.Errorf("status %+v, log %s", s, log.String())

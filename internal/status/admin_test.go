@@ -1,6 +1,7 @@
 package status
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -190,4 +191,23 @@ func TestReachable(t *testing.T) {
 			t.Errorf("reachable(%q) = %q, want %q", addr, got, want)
 		}
 	}
+}
+
+// FuzzShows looks for a header that gets in without holding the token, plain or as the password of Basic.
+func FuzzShows(f *testing.F) {
+	for _, seed := range []string{"", "Bearer", "Bearer " + token, "bEaReR " + token, basic("", token), basic(token, ""), basic("a:b", token), "Basic !", "Bearer  " + token} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		r := &http.Request{Header: http.Header{"Authorization": {header}}}
+		_, encoded, _ := strings.Cut(header, " ")
+		decoded, _ := base64.StdEncoding.DecodeString(encoded)
+		holds := encoded == token || strings.HasSuffix(string(decoded), ":"+token)
+		if got := shows(r, token); got != holds && (got || encoded == token && strings.EqualFold(header, "Bearer "+token)) {
+			t.Errorf("shows(%q) = %v", header, got)
+		}
+		if shows(r, "") {
+			t.Errorf("%q shows an empty token", header)
+		}
+	})
 }
