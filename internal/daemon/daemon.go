@@ -55,6 +55,7 @@ type Daemon struct {
 	refused       atomic.Pointer[refusal]
 	canaries      freshness.Canaries
 	metrics       *status.Metrics
+	recorder      status.Recorder
 	certificate   certificates // nil: the public listener speaks http
 	public, admin net.Listener
 }
@@ -129,6 +130,7 @@ func (d *Daemon) wirePublisher() (err error) {
 // published is told of every PubAck.
 func (d *Daemon) published(e *event.Event, at time.Time) {
 	d.metrics.Published(e, at)
+	d.recorder.Published(e, d.opts.Settings.SubjectPrefix, at)
 	if e.Numbered() {
 		d.canaries.Published(e.Watch, e.Mailbox, at)
 	}
@@ -161,9 +163,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Str("nats", d.natsURL()).Str("state_dir", d.opts.Settings.StateDir).Msg("triggerd runs")
 	d.once.Do(func() { close(d.ready) })
 	rooms := map[string]runner{
-		"store":   d.store.Run,
-		"publish": d.publisher.Run,
-		"watches": d.runGenerations,
+		"store":    d.store.Run,
+		"publish":  d.publisher.Run,
+		"watches":  d.runGenerations,
+		"recorder": func(ctx context.Context) error { return d.recorder.Run(ctx, d.Report) },
 		"webhook": func(ctx context.Context) error {
 			return webhook.Serve(ctx, d.public, d.webhook, d.publicTLS(), d.room("webhook"))
 		},

@@ -28,6 +28,7 @@ func (d *Daemon) Report() status.Report {
 	d.reportBooks(&r)
 	d.reportNATS(&r)
 	r.Judge()
+	d.recorder.Fill(&r)
 	return r
 }
 

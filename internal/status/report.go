@@ -30,6 +30,9 @@ type Report struct {
 	Events        map[string]uint64 `json:"events"` // "mail.received" → how many were ever put into the outbox
 	Quarantine    uint64            `json:"quarantine"`
 	Renewals      Renewals          `json:"renewals"`
+	Rate          []uint64          `json:"rate,omitempty"`      // events acknowledged in each of the last 60 minutes, the one that runs last
+	Recent        []Published       `json:"recent,omitempty"`    // the last events acknowledged, newest first
+	Incidents     []Incident        `json:"incidents,omitempty"` // the last problems, newest first
 }
 
 // Renewals counts what became of the renewals of subscriptions since the database was made.
@@ -40,6 +43,7 @@ type Renewals struct {
 
 // Problem is one reason not to be healthy.
 type Problem struct {
+	Key    string `json:"key"` // the same while the problem lasts, however its text changes
 	What   string `json:"what"`
 	Remedy string `json:"remedy"`
 }
@@ -187,123 +191,6 @@ type NATS struct {
 	Blocked         string    `json:"blocked,omitempty"` // why nothing is being published
 	LastPublishedAt time.Time `json:"last_published_at,omitzero"`
 	LastError       string    `json:"last_error,omitempty"`
-}
-
-const (
-	grace     = time.Minute     // after a start, and for what mends itself
-	outboxOld = 5 * time.Minute // an event should not wait longer
-
-	certificateEnds = 14 * 24 * time.Hour // others should have renewed the public listener's files by then
-	acmeEnds        = 7 * 24 * time.Hour  // and we ourselves by then
-
-	credentialEnds = 14 * 24 * time.Hour // a credential that ends sooner should have been replaced
-)
-
-// Judge fills Healthy and Problems from the facts.
-func (r *Report) Judge() {
-	r.Problems = []Problem{}
-	bad := func(remedy, format string, args ...any) {
-		r.Problems = append(r.Problems, Problem{fmt.Sprintf(format, args...), remedy})
-	}
-	young := r.At.Sub(r.StartedAt) < grace
-	paused := map[string]bool{}
-	for i := range r.Connections {
-		c := &r.Connections[i]
-		paused[c.Name] = c.Paused
-		if c.Reason != "" && (!c.passing() || r.At.Sub(c.Since) > grace) {
-			bad(c.Remedy, "connection %s: %s: %s", c.Name, words(c.State), c.Reason)
-		}
-		if left := c.CredentialExpiresAt.Sub(r.At); !c.CredentialExpiresAt.IsZero() && left < credentialEnds {
-			bad("add a new one to the app registration and replace the file; triggerd takes it up by itself", "connection %s: its credential expires %s", c.Name, ahead(left))
-		}
-	}
-	if c := &r.Configuration; c.Error != "" {
-		bad("mend the file and run `triggerd check`, then `triggerd reload`; the one loaded "+short(r.At.Sub(c.LoadedAt))+" ago stays in force", "watch file %s: refused: %s", c.File, firstMistake(c.Error))
-	}
-	if r.Public.URL != "" && !r.Public.OK && !young {
-		bad("check DNS, the reverse proxy and its certificate; feeds are polled meanwhile", "public URL %s: %s", r.Public.URL, r.Public.Reason)
-	}
-	r.judgeCertificate(young, bad)
-	for _, m := range r.Mailboxes {
-		bad("compare the address, the folders and the permission; it is looked for again by itself", "mailbox %s: %s", m.Mailbox, m.Error)
-	}
-	for i := range r.Subscriptions {
-		s := &r.Subscriptions[i]
-		if left := s.ExpiresAt.Sub(r.At); left < 0 || s.Failures > 0 && left < s.ExpiresAt.Sub(s.RenewAt)/2 {
-			bad("see the error; the feed is polled when the subscription lapses", "subscription of %s %s expires %s: %s", s.Mailbox, s.Folder, ahead(left), s.LastError)
-		}
-	}
-	for i := range r.Feeds {
-		if !paused[r.Feeds[i].Connection] { // what waits for its connection is one problem, not many
-			r.judgeFeed(&r.Feeds[i], bad)
-		}
-	}
-	for i := range r.Watches {
-		if w := &r.Watches[i]; w.Silent {
-			bad("see whether the mail is still sent; then look at the feeds, the outbox and NATS", "watch %s: %s", w.Name, w.Reason)
-		}
-	}
-	if n := &r.NATS; (!n.Connected || n.Stream != "ok" && n.Stream != "" || n.Blocked != "") && !young {
-		bad("start or mend NATS; events wait in the outbox and are published in order", "NATS %s: %s", n.URL, first(n.Blocked, n.LastError, n.Stream, "not connected"))
-	}
-	if o := &r.Outbox; !o.OldestAt.IsZero() && r.At.Sub(o.OldestAt) > outboxOld {
-		bad("see NATS", "%d events wait, the oldest for %s", o.Entries, short(r.At.Sub(o.OldestAt)))
-	}
-	if r.Quarantine > 0 {
-		bad("`triggerd quarantine list` says what and why; mend that, then `triggerd quarantine retry --all`", "%d items could not be processed and are parked", r.Quarantine)
-	}
-	if n := &r.Notifications; n.Accepted != n.Pending+n.settled() {
-		bad("this is a defect: please report it", "accepted notifications do not add up: %d accepted, %d settled, %d pending", n.Accepted, n.settled(), n.Pending)
-	}
-	r.Healthy = len(r.Problems) == 0
-}
-
-// judgeCertificate wants a certificate to be replaced in time: so long before its end, or a sixth of its life where that
-// is less. By then every renewal that others make at a third has failed for long.
-func (r *Report) judgeCertificate(young bool, bad func(string, string, ...any)) {
-	c := &r.Certificate
-	early, remedy := certificateEnds, "write a newer certificate and its key into the files; they are read again by themselves"
-	if c.Source == "acme" {
-		early, remedy = acmeEnds, "see that port 443 of the public URL's host leads to the public listener, and that the authority can be reached; it is asked again by itself"
-	}
-	left, life := c.NotAfter.Sub(r.At), c.NotAfter.Sub(c.NotBefore)
-	switch {
-	case c.Source == "":
-	case c.NotAfter.IsZero() && (c.Error != "" || !young):
-		bad(remedy, "there is no certificate for the public listener: %s", first(c.Error, "none was issued yet"))
-	case c.NotAfter.IsZero():
-	case left < min(early, life/6):
-		bad(remedy, "the public listener's certificate ends %s%s", ahead(left), because(c.Error))
-	case c.Error != "" && c.Source == "files":
-		bad(remedy, "the public listener's certificate files cannot be used: %s", c.Error)
-	}
-}
-
-// because adds a reason, if there is one.
-func because(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return ": " + reason
-}
-
-func (r *Report) judgeFeed(f *Feed, bad func(string, string, ...any)) {
-	switch {
-	case f.Error != "" && f.Tries > 2:
-		bad("mend what the error names; triggerd tries again by itself", "feed %s %s: %s (attempt %d)", f.Mailbox, f.Folder, f.Error, f.Tries)
-	case f.BaselinedAt.IsZero():
-	case r.At.Sub(f.RoundAt) > 2*f.Interval+grace && r.At.Sub(r.StartedAt) > 2*f.Interval:
-		bad("see the log of room delta", "feed %s %s is stale: last complete %s ago", f.Mailbox, f.Folder, short(r.At.Sub(f.RoundAt)))
-	}
-}
-
-// firstMistake is the first line of an error, and how many more there are.
-func firstMistake(text string) string {
-	line, rest, more := strings.Cut(text, "\n")
-	if more {
-		line += fmt.Sprintf(" (and %d more mistakes)", 1+strings.Count(rest, "\n"))
-	}
-	return line
 }
 
 // passing reports whether a state mends itself.
