@@ -30,11 +30,12 @@ race: testservers testtools ## run all tests with the race detector (needs a C c
 OIDC_PROVIDER := internal/auth/testdata/oidc-provider
 ZITADEL       := internal/auth/testdata/zitadel
 PEBBLE        := internal/certificate/testdata/pebble
+AXE           := internal/status/testdata/axe
 
-testservers: $(OIDC_PROVIDER)/node_modules/.package-lock.json bin/testservers/zitadel bin/testservers/pebble ## install the OAuth and ACME servers of the tests
+testservers: $(OIDC_PROVIDER)/node_modules/.package-lock.json $(AXE)/node_modules/.package-lock.json bin/testservers/zitadel bin/testservers/pebble ## install the OAuth and ACME servers and the page checker of the tests
 
-$(OIDC_PROVIDER)/node_modules/.package-lock.json: $(OIDC_PROVIDER)/package-lock.json
-	cd $(OIDC_PROVIDER) && npm ci --no-audit --no-fund --loglevel=error
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 bin/testservers/zitadel: $(wildcard $(ZITADEL)/*)

@@ -34,6 +34,7 @@ func routes(src Source, more map[string]http.Handler) http.Handler {
 	for pattern, h := range more {
 		mux.Handle(pattern, h)
 	}
+	servePage(mux, src)
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, src.Report())
 	})
