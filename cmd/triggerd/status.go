@@ -113,11 +113,15 @@ func reloadCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
+			client, err := adminClient(set)
+			if err != nil {
+				return err
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
 			var out struct{ Watches int }
-			err = status.NewClient(set.AdminListen).Call(ctx, http.MethodPost, "/api/v1/reload", nil, &out)
-			if err != nil && !errors.Is(err, status.ErrNoDaemon) {
+			err = client.Call(ctx, http.MethodPost, "/api/v1/reload", nil, &out)
+			if err != nil && !errors.Is(err, status.ErrNoDaemon) && !errors.Is(err, status.ErrToken) {
 				return usage(fmt.Errorf("refused, the old watch file stays in force:\n%w", err))
 			}
 			if err != nil {

@@ -3,11 +3,15 @@ package status
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
 )
+
+// ErrToken means that the daemon answered, and wanted a token or another one.
+var ErrToken = errors.New("the daemon wants its token: set TRIGGERD_ADMIN_TOKEN_FILE as it has it")
 
 // Guarded is Handler for whoever shows the token: as a bearer or, for browsers, as the password of Basic with any user
 // name. /healthz and the bare verdict of /readyz are for everybody. It answers under every name, since a browser sends
@@ -27,7 +31,7 @@ func Guarded(src Source, more map[string]http.Handler, token func() (string, err
 	})
 	open.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="triggerd", charset="UTF-8"`)
-		answer(w, http.StatusUnauthorized, map[string]string{"error": "the daemon wants its token: set TRIGGERD_ADMIN_TOKEN_FILE as it has it"})
+		answer(w, http.StatusUnauthorized, map[string]string{"error": ErrToken.Error()})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want, err := token()

@@ -176,7 +176,7 @@ func TestClientWithAToken(t *testing.T) {
 	}
 	for name, c := range map[string]*Client{"none": NewClient(addr), "another": NewClient(addr).WithToken("x")} {
 		_, err := c.Status(t.Context())
-		if err == nil || errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "set TRIGGERD_ADMIN_TOKEN_FILE") {
+		if err == nil || errors.Is(err, ErrNoDaemon) || !errors.Is(err, ErrToken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -196,6 +196,9 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized {
+		return nil, ErrToken
+	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var e struct{ Error string }
 	if json.Unmarshal(body, &e) == nil && e.Error != "" {
