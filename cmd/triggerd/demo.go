@@ -183,8 +183,8 @@ func listenNear(addr string) (net.Listener, error) {
 
 func (d *demo) greet() {
 	d.say("A Microsoft Graph emulator, triggerd and NATS run in this process. Two mailboxes are watched: %s, and the shared %s.", demoUser, demoShared)
-	d.say("From another terminal:\n\n  nats sub --server %s 'graph.>'\n  TRIGGERD_NATS_URL=%s triggerd tail\n  TRIGGERD_ADMIN_LISTEN=%s triggerd status\n",
-		d.nats, d.nats, d.daemon.AdminAddr())
+	d.say("From another terminal:\n\n  nats sub --server %s 'graph.>'\n  TRIGGERD_NATS_URL=%s triggerd tail\n  TRIGGERD_ADMIN_LISTEN=%s triggerd status\n\nIn a browser: http://%s/\n",
+		d.nats, d.nats, d.daemon.AdminAddr(), d.daemon.AdminAddr())
 	d.say("TIME          MAILBOX    EVENT        VIA    SEQ   WHAT")
 }
 

@@ -160,7 +160,7 @@ func (v *view) matches(mailbox, folder string) bool {
 	return strings.Contains(strings.ToLower(mailbox+" "+folder), strings.ToLower(v.Query))
 }
 
-// lives puts the subscriptions on their time lines, those that end first first.
+// lives puts the subscriptions on their time lines, what needs somebody first, then those that end soonest.
 func (v *view) lives(all bool) {
 	for i := range v.Subscriptions {
 		s := &v.Subscriptions[i]
@@ -169,7 +169,7 @@ func (v *view) lives(all bool) {
 		}
 	}
 	slices.SortStableFunc(v.Lives, func(a, b life) int {
-		return cmp.Or(cmp.Compare(b.Failures, a.Failures), a.ExpiresAt.Compare(b.ExpiresAt))
+		return cmp.Or(cmp.Compare(rank[a.Mark], rank[b.Mark]), a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Folder, b.Folder))
 	})
 	if !all && len(v.Lives) > shownRows {
 		v.HiddenLives, v.Lives = len(v.Lives)-shownRows, v.Lives[:shownRows]
@@ -212,7 +212,10 @@ func newLife(s *Subscription, now time.Time) life {
 	return l
 }
 
-// feeds lists the folders, the stalest first.
+// rank orders rows: what needs somebody first.
+var rank = map[string]int{"bad": 0, "warn": 1, "good": 2}
+
+// feeds lists the folders, what needs somebody first, then by name, so that rows stay where they are.
 func (v *view) feeds(all bool) {
 	for i := range v.Feeds {
 		if f := &v.Feeds[i]; v.matches(f.Mailbox, f.Folder) {
@@ -220,7 +223,7 @@ func (v *view) feeds(all bool) {
 		}
 	}
 	slices.SortStableFunc(v.Shown, func(a, b feedRow) int {
-		return cmp.Or(cmp.Compare(len(b.Error), len(a.Error)), a.RoundAt.Add(a.Interval).Compare(b.RoundAt.Add(b.Interval)))
+		return cmp.Or(cmp.Compare(rank[a.Mark], rank[b.Mark]), cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Folder, b.Folder))
 	})
 	if !all && len(v.Shown) > shownRows {
 		v.HiddenFeeds, v.Shown = len(v.Shown)-shownRows, v.Shown[:shownRows]
