@@ -10,11 +10,17 @@ BENCH    ?= .
 LINT_VERSION := v2.15.0
 LINT         := bin/golangci-lint-$(LINT_VERSION)
 
+# The programs that make and check packages. They are no dependencies of the code, so go.mod does not know them.
+NFPM_VERSION       := v2.45.2
+NFPM               := bin/nfpm-$(NFPM_VERSION)
+GORELEASER_VERSION := v2.15.2
+GORELEASER         := bin/goreleaser-$(GORELEASER_VERSION)
+
 .DEFAULT_GOAL := help
-.PHONY: help build test testservers testtools race vet lint fuzz bench tidy-check ci clean
+.PHONY: help build test testservers testtools race vet lint fuzz bench tidy-check package verify-reproducible release-check test-system ci clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/triggerd
 	$(GO) build -trimpath -o bin/triggerd ./cmd/triggerd
@@ -72,6 +78,26 @@ bench: ## run the benchmarks that match BENCH (all)
 
 tidy-check: ## fail when go.mod or go.sum is not what the code needs
 	$(GO) mod tidy -diff
+
+package: $(NFPM) ## build .deb and .rpm of this commit into dist (ARCHS="amd64 arm64", VERSION)
+	GO=$(GO) NFPM=$(NFPM) ./packaging/build
+
+verify-reproducible: $(NFPM) ## build this commit twice, and fail when the two differ
+	GO=$(GO) NFPM=$(NFPM) ./packaging/verify-reproducible
+
+release-check: $(GORELEASER) ## check the configuration of goreleaser
+	$(GORELEASER) check --quiet
+
+test-system: $(NFPM) ## install the package in a booted Debian container and try it there (needs root)
+	GO=$(GO) NFPM=$(NFPM) ./systemd/test
+
+$(NFPM):
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv bin/nfpm $@
+
+$(GORELEASER):
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+	mv bin/goreleaser $@
 
 ci: ## everything that must pass before a change is merged
 	./.ci/run
