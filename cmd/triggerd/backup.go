@@ -86,7 +86,10 @@ func readRecipients(keys, files []string) (out []age.Recipient, err error) {
 // writeBackup writes a backup beside its place and moves it there when it is whole; nothing is left of one that fails.
 func writeBackup(cmd *cobra.Command, set config.Settings, name string, to []age.Recipient) (n int64, err error) {
 	partial := name + ".partial"
-	f, err := os.OpenFile(filepath.Clean(partial), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
+		return 0, err
+	}
+	f, err := os.OpenFile(filepath.Clean(partial), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
 	}
@@ -137,6 +140,9 @@ func takeBackup(cmd *cobra.Command, set config.Settings, w io.Writer, to []age.R
 		err = withState(set, func(st *store.Store) error {
 			return st.Backup(io.MultiWriter(out, bar), func(n int64) { bar.total = n })
 		})
+		if err == nil && bar.done == 0 {
+			err = fmt.Errorf("there is no state in %s: is TRIGGERD_STATE_DIR right?", set.StateDir)
+		}
 		return bar.done, err
 	}
 	if err != nil {
@@ -244,10 +250,31 @@ func restore(cmd *cobra.Command, set config.Settings, backup io.Reader, force bo
 	case err != nil:
 		return err
 	}
+	if err := ownedByDirectory(set.StateDir, "triggerd.db", "triggerd.incarnation"); err != nil {
+		return err
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "the state of %s is restored; %d folders will be compared with their mailboxes, in epoch %s\n",
 		out.At.Local().Format(time.DateTime), out.Feeds, out.Epoch)
 	if out.Aside != "" {
 		fmt.Fprintf(cmd.OutOrStdout(), "the state that was there: %s\n", out.Aside)
+	}
+	return nil
+}
+
+// ownedByDirectory gives files to the owner of their directory: root restores for the user triggerd runs as.
+func ownedByDirectory(dir string, names ...string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		f, err := os.Open(filepath.Join(filepath.Clean(dir), name))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(likeOwner(f, info), f.Close()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

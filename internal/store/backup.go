@@ -3,9 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -61,19 +59,18 @@ func CheckBackup(r io.Reader) (at time.Time, err error) {
 
 // Restored is what Restore did.
 type Restored struct {
-	At      time.Time // of when the backup is
-	Epoch   string    // the new one
-	Feeds   int       // that will be compared with their mailboxes
-	Aside   string    // where the database went that was there; empty when there was none
-	Version int       // of the schema in the backup
+	At    time.Time // of when the backup is
+	Epoch string    // the new one
+	Feeds int       // that will be compared with their mailboxes
+	Aside string    // where the database went that was there; empty when there was none
 }
 
 // Restore makes a backup the database of dir, which must exist. The old database, if there is one, is refused with
-// ErrStateExists, or with force put aside under another name; it is never deleted. Nothing in dir changes unless the
-// backup is whole and of triggerd, and a crash leaves either the old state or the new one.
+// ErrStateExists, or with force put aside under another name; it is never deleted. Nothing else in dir changes unless the
+// backup is whole, of triggerd, and can be opened, and a crash leaves either the old state or the new one.
 //
-// The restored state begins a new epoch with new sequences, and its feeds have no cursors: they are compared with their
-// mailboxes, and what happened since the backup is published.
+// The restored state begins a new epoch with new sequences. Its feeds have no cursors: they are compared with their
+// mailboxes, and what happened since the backup is published. What it held of published events is published again.
 func Restore(dir string, backup io.Reader, force bool) (out Restored, err error) {
 	path := filepath.Join(dir, "triggerd.db")
 	unlock, err := lock(path)
@@ -81,106 +78,82 @@ func Restore(dir string, backup io.Reader, force bool) (out Restored, err error)
 		return out, describe(path, err)
 	}
 	defer unlock()
-	if st, err := os.Stat(path); err == nil && st.Size() > 0 && !force {
+	st, err := os.Stat(path)
+	there := err == nil && st.Size() > 0
+	if there && !force {
 		return out, fmt.Errorf("%s: %w", path, ErrStateExists)
 	}
-	next := path + ".restoring"
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreMissing(os.Remove(next)))
-		}
-	}()
+	scratch := filepath.Join(dir, "restoring") // what a killed restore has left is in nobody's way
+	if err := errors.Join(os.RemoveAll(scratch), os.Mkdir(scratch, 0o700)); err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	next := filepath.Join(scratch, "triggerd.db")
 	if out.At, err = receive(next, backup); err != nil {
 		return out, err
 	}
-	if err := verify(next, Options{LockWait: time.Second}); err != nil {
-		return out, fmt.Errorf("%w: %w", ErrNoBackup, err)
-	}
-	if err := out.begin(next); err != nil {
+	if err := out.begin(scratch); err != nil {
 		return out, err
 	}
-	if out.Aside, err = putAside(path); err != nil {
-		return out, err
-	}
-	if err := os.Rename(next, path); err != nil {
+	if err := out.place(next, path, there); err != nil {
 		return out, err
 	}
 	return out, writeDurably(filepath.Join(dir, incarnationFile), []byte(out.Epoch+"\n"))
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
 // receive writes the snapshot of a backup into a file of its own.
 func receive(path string, backup io.Reader) (at time.Time, err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return at, err
 	}
 	in := &untrailed{in: bufio.NewReaderSize(backup, 1<<16), sum: sha256.New()}
-	_, err = io.Copy(f, in)
+	n, err := io.Copy(f, in)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%w: it is empty", ErrNoBackup)
+	}
 	return in.at, errors.Join(err, f.Sync(), f.Close())
 }
 
-// putAside gives the old database a second name, so that it is still there when the new one takes the first.
-func putAside(path string) (aside string, err error) {
-	if st, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0 {
-		return "", nil
-	}
-	aside = path + ".before-restore-" + time.Now().UTC().Format("20060102T150405.000Z")
-	return aside, os.Link(path, aside)
-}
-
-// begin turns a snapshot into the beginning of a new life of the state.
-func (out *Restored) begin(path string) error {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
+// begin opens the snapshot, which reads and checks it, in a directory that knows of no earlier life: a new one begins.
+func (out *Restored) begin(dir string) error {
+	s, err := Open(dir, Options{})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoBackup, err)
+		return fmt.Errorf("the state in the backup: %w", err)
 	}
-	s := &Store{db: db, path: path}
-	if out.Version, err = s.version(); err == nil && out.Version == 0 {
-		err = fmt.Errorf("%w: it is empty", ErrNoBackup)
-	}
-	if err == nil {
-		err = s.migrate()
-	}
-	if err == nil {
-		err = db.Update(out.renew)
-	}
-	return errors.Join(err, db.Close())
+	feeds := s.Feeds()
+	out.Epoch, out.Feeds = s.Epoch(), len(feeds)
+	err = s.Update(func(tx *Tx) error {
+		for _, bucket := range [][]byte{bucketSequences, bucketAcks} {
+			if err := tx.btx.DeleteBucket(bucket); err != nil {
+				return err
+			}
+			if _, err := tx.btx.CreateBucket(bucket); err != nil {
+				return err
+			}
+		}
+		for _, f := range feeds {
+			f.Cursor = ""
+			if err := tx.put(bucketFeeds, key32(f.Num), &f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, s.Close())
 }
 
-func (out *Restored) renew(btx *bolt.Tx) error {
-	var id [8]byte
-	rand.Read(id[:])
-	out.Epoch = hex.EncodeToString(id[:])
-	meta := btx.Bucket(bucketMeta)
-	if err := errors.Join(meta.Put(keyEpoch, []byte(out.Epoch)), meta.Put(keyIncarnation, []byte(out.Epoch))); err != nil {
-		return err
-	}
-	if err := btx.DeleteBucket(bucketSequences); err != nil {
-		return err
-	}
-	if _, err := btx.CreateBucket(bucketSequences); err != nil {
-		return err
-	}
-	var feeds []*Feed
-	if err := loadAll(btx, bucketFeeds, func(f *Feed) { feeds = append(feeds, f) }); err != nil {
-		return err
-	}
-	tx := &Tx{btx: btx}
-	for _, f := range feeds {
-		f.Cursor = ""
-		if err := tx.put(bucketFeeds, key32(f.Num), f); err != nil {
+// place moves the new database to its place. An old one gets a second name first; where there was none, one that somebody
+// has made meanwhile is not written over.
+func (out *Restored) place(next, path string, there bool) error {
+	if !there {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // empty
 			return err
 		}
+		return os.Link(next, path)
 	}
-	out.Feeds = len(feeds)
-	return nil
+	out.Aside = path + ".before-restore-" + time.Now().UTC().Format("20060102T150405.000Z")
+	return errors.Join(os.Link(path, out.Aside), os.Rename(next, path))
 }
 
 // untrailed reads the snapshot of a backup: all but the last line, which it checks at the end.

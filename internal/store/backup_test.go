@@ -64,6 +64,12 @@ func filled(t testing.TB, dir string) *Store {
 // A restored state has everything of the backup, in a new epoch, and its feeds will be compared.
 func TestBackupAndRestore(t *testing.T) {
 	s := filled(t, t.TempDir())
+	update(t, s, func(tx *Tx) error {
+		return tx.AppendEvent(&event.Event{ID: "e0", Area: event.AreaMail, Name: event.Received, Watch: "w", Mailbox: "m", Data: []byte("{}")})
+	})
+	if err := s.Acknowledge([]Ack{{Seq: 2, ID: "e0", StreamSeq: 1, At: time.Now()}}); err != nil {
+		t.Fatal(err)
+	}
 	b, epoch := backup(t, s), s.Epoch()
 	at, err := CheckBackup(bytes.NewReader(b))
 	if err != nil || time.Since(at) > time.Minute {
@@ -78,7 +84,7 @@ func TestBackupAndRestore(t *testing.T) {
 	law(t, r)
 	f, _ := r.Feed(1)
 	rows, err := r.Outbox(0, 1<<20)
-	if err != nil || r.Pending() != 2 || len(rows) != 1 || rows[0].Event.ID != "e1" || f.Cursor != "" || f.RoundAt.IsZero() {
+	if err != nil || r.Pending() != 2 || len(rows) != 2 || rows[0].Event.ID != "e1" || f.Cursor != "" || f.RoundAt.IsZero() {
 		t.Errorf("restored: %d pending, outbox %v %v, feed %+v", r.Pending(), rows, err, f)
 	}
 	if c, ok := r.Connection("c"); !ok || string(c.Sealed) != "sealed" || len(r.Subscriptions()) != 1 || len(r.Watches()) != 1 {
@@ -86,6 +92,9 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	e := event.Event{ID: "e2", Area: event.AreaMail, Name: event.Received, Watch: "w", Mailbox: "m", Data: []byte("{}")}
 	update(t, r, func(tx *Tx) error { return tx.AppendEvent(&e) })
+	if st := r.OutboxStats(); st.Entries != 3 || st.Held != 0 {
+		t.Errorf("outbox %+v: what was held is to be published again", st)
+	}
 	if e.Sequence != 1 || e.Epoch != out.Epoch || r.Epoch() != out.Epoch {
 		t.Errorf("the first event of the new epoch is %d of %s", e.Sequence, e.Epoch)
 	}
@@ -151,6 +160,21 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 		return b.Bytes()
 	}
+	damaged := func() []byte {
+		dir := t.TempDir()
+		other := filled(t, dir)
+		stop(t, other)
+		raw(t, other.Path(), func(tx *bolt.Tx) error { return tx.Bucket(bucketMailboxes).Put(key32(7), []byte("torn")) })
+		db, err := bolt.Open(other.Path(), 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := errors.Join((&Store{db: db}).Backup(&b, func(int64) {}), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
 	newer := func() []byte {
 		update(t, s, func(tx *Tx) error { return tx.bucket(bucketMeta).Put(keyVersion, []byte("99")) })
 		return backup(t, s)
@@ -170,6 +194,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"a bit of the line":      {flip(len(good) - 10), ErrNoBackup},
 		"another bbolt file":     {foreign(), ErrDamaged},
 		"of a newer triggerd":    {newer(), ErrNewerVersion},
+		"a damaged row inside":   {damaged(), ErrDamaged},
 		"an empty snapshot":      {fmt.Appendf(nil, trailerFormat, "2026-11-24T09:00:00Z", 0, []byte{}), ErrNoBackup},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,157 @@
+package status
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/triggerd/triggerd/internal/event"
+)
+
+const prometheusFiles = "../../configs/prometheus/"
+
+// promtool runs Prometheus's own checker.
+func promtool(t *testing.T, stdin string, args ...string) {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Fatalf("%v: install promtool: make testtools", err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Dir = prometheusFiles
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// scrape is what Prometheus gets of a daemon with something of everything.
+func scrape(t *testing.T, perWatch bool) string {
+	t.Helper()
+	r := busy(3)
+	for i := range r.Feeds {
+		r.Feeds[i].Label, r.Feeds[i].Mailboxes = "inbox", map[string]string{"sales": r.Feeds[i].Mailbox}
+	}
+	r.Connections[0].CredentialExpiresAt = now.Add(time.Hour)
+	m := NewMetrics(&changing{report: r}, perWatch)
+	m.Acked(time.Millisecond)
+	m.Published(&event.Event{Area: event.AreaMail, Name: event.Received, Via: event.ViaPush, Time: now}, now.Add(time.Second))
+	m.Round("push", true)
+	m.Round("what somebody asked for in words", false)
+	m.Requested("message", 429, time.Second)
+	m.Requested("message", 0, time.Second)
+	m.Requested("message", 799, time.Second)
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.String()
+}
+
+func TestAlertRules(t *testing.T) {
+	promtool(t, "", "check", "rules", "alerts.yml")
+	promtool(t, "", "test", "rules", "alerts_test.yml")
+	promtool(t, "", "check", "config", "prometheus.yml")
+}
+
+func TestMetricsAreNamedAsPrometheusWants(t *testing.T) {
+	promtool(t, scrape(t, false), "check", "metrics")
+}
+
+var (
+	metricName = regexp.MustCompile(`\btriggerd_[a-z_]+[a-z]`)
+	labelName  = regexp.MustCompile(`\$labels\.([a-z_]+)`)
+)
+
+// Every metric that an alert names exists, each alert is tested, and the runbook has its section.
+func TestAlertsNameWhatThereIs(t *testing.T) {
+	read := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	metrics, rules, tests, runbook := scrape(t, false), read(prometheusFiles+"alerts.yml"), read(prometheusFiles+"alerts_test.yml"), read("../../docs/operations.md")
+	for _, name := range metricName.FindAllString(rules, -1) {
+		if !strings.Contains(metrics, "\n"+name+"{") && !strings.Contains(metrics, "\n"+name+" ") {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+	for _, m := range labelName.FindAllStringSubmatch(rules, -1) {
+		if m[1] != "instance" && !strings.Contains(metrics, m[1]+`="`) {
+			t.Errorf("there is no label %s", m[1])
+		}
+	}
+	alerts := regexp.MustCompile(`(?m)^      - alert: (\w+)$`).FindAllStringSubmatch(rules, -1)
+	if len(alerts) < 15 {
+		t.Errorf("only %d alerts", len(alerts))
+	}
+	for _, a := range alerts {
+		if strings.Count(tests, "alertname: "+a[1]+",") < 2 {
+			t.Errorf("%s is not tested as firing and as not firing", a[1])
+		}
+		if !strings.Contains(runbook, "\n### "+a[1]+"\n") {
+			t.Errorf("docs/operations.md does not say what to do about %s", a[1])
+		}
+		if !strings.Contains(rules, "operations.md#"+strings.ToLower(a[1])+"\n") {
+			t.Errorf("%s does not lead to its section", a[1])
+		}
+	}
+}
+
+// The metrics of the design are there, with their labels.
+func TestEveryMetricOfTheDesign(t *testing.T) {
+	text := scrape(t, false)
+	for _, want := range []string{
+		`triggerd_notifications_total{result="accepted"}`, `triggerd_notifications_settled_total{outcome="published"}`, `triggerd_notification_ack_seconds_bucket{le="3"}`,
+		`triggerd_inbox_entries`, `triggerd_outbox_entries`, `triggerd_outbox_oldest_seconds`, `triggerd_events_total{area="mail",event="received",via="push"}`,
+		`triggerd_event_latency_seconds_bucket{via="push",le="1"}`, `triggerd_subscriptions{state="active"}`,
+		`triggerd_subscription_expiry_timestamp_seconds{feed="inbox",mailbox="m-0000000000000000",watch="sales"}`, `triggerd_renewals_total{result="ok"}`,
+		`triggerd_feed_freshness_seconds{feed="inbox",mailbox="m-0000000000000000",watch="sales"}`, `triggerd_push_missed_total`,
+		`triggerd_delta_rounds_total{reason="push",result="ok"}`, `triggerd_delta_rounds_total{reason="catchup",result="failed"}`,
+		`triggerd_graph_requests_total{operation="message",status="429"}`, `triggerd_graph_requests_total{operation="message",status="none"}`,
+		`triggerd_graph_requests_total{operation="message",status="other"}`, `triggerd_graph_throttled_total 1`,
+		`triggerd_connection_state{connection="contoso",state="ok"}`, `triggerd_credential_expiry_timestamp_seconds{connection="contoso"}`,
+		`triggerd_quarantine_entries 3`, `triggerd_build_info{version="v1.0.0"}`, `triggerd_notifications_unaccounted 0`,
+	} {
+		if !strings.Contains(text, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// With a thousand mailboxes there are three series for each, or as many for each watch.
+func TestCardinality(t *testing.T) {
+	r := busy(1000)
+	for i := range r.Feeds {
+		r.Feeds[i].Label, r.Feeds[i].Mailboxes = "inbox", map[string]string{"sales": r.Feeds[i].Mailbox}
+	}
+	series := func(perWatch bool) (n int) {
+		w := httptest.NewRecorder()
+		NewMetrics(&changing{report: r}, perWatch).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		for line := range bytes.Lines(w.Body.Bytes()) {
+			if bytes.HasPrefix(line, []byte("triggerd_")) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := series(false); n < 3000 || n > 3120 {
+		t.Errorf("%d series by feed", n)
+	}
+	if n := series(true); n > 120 {
+		t.Errorf("%d series by watch", n)
+	}
+	// The one of each watch is the worst one.
+	text := scrape(t, true)
+	fresh := regexp.MustCompile(`triggerd_feed_freshness_seconds\{feed="_",mailbox="_",watch="sales"\} (\S+)`).FindStringSubmatch(text)
+	ends := regexp.MustCompile(`triggerd_subscription_expiry_timestamp_seconds\{feed="_",mailbox="_",watch="sales"\} (\S+)`).FindStringSubmatch(text)
+	if !slices.Contains(fresh, "180") || len(ends) == 0 {
+		t.Errorf("freshness %v, expiry %v", fresh, ends)
+	}
+}
