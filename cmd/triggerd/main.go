@@ -87,7 +87,7 @@ func rootCommand() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w\nTry: %s --help", err, c.CommandPath()))
 	})
-	cmd.AddCommand(runCommand(), demoCommand(), checkCommand(), loginCommand(), scopesCommand(), keyCommand(), statusCommand(), tailCommand(), resyncCommand(), reloadCommand(), quarantineCommand(), backupCommand(), restoreCommand(),
+	cmd.AddCommand(runCommand(), demoCommand(), checkCommand(), loginCommand(), scopesCommand(), keyCommand(), statusCommand(), tailCommand(), resyncCommand(), reloadCommand(), logLevelCommand(), quarantineCommand(), backupCommand(), restoreCommand(),
 		emulatorCommand(), schemaCommand(), versionCommand(), manCommand())
 	for _, c := range cmd.Commands() {
 		c.Args = usageArgs(c.Args)

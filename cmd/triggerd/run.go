@@ -37,6 +37,8 @@ func runCommand() *cobra.Command {
 			}
 			spareProcessor()
 			log := logger(set, cmd.ErrOrStderr())
+			zerolog.SetGlobalLevel(log.GetLevel()) // one level for the process, so that it can be changed
+			log = log.Level(zerolog.TraceLevel)
 			for _, w := range file.Warnings {
 				log.Warn().Str("warning", w).Msg("configuration")
 			}
@@ -48,7 +50,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.New(daemon.Options{Settings: set, File: file, Load: loadWatchFile(set), Log: log, Version: version().Version, Public: public})
+			d, err := daemon.New(daemon.Options{Settings: set, File: file, Load: loadWatchFile(set), Log: log, Version: version().Version, Public: public, Handlers: levelHandlers(log)})
 			if err != nil {
 				return err
 			}

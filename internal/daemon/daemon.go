@@ -35,6 +35,7 @@ type Options struct {
 	Load      func() (*config.File, error) // reads the watch file again; nil: Reload is not used
 	Public    net.Listener                 // nil: opened from the settings
 	Admin     net.Listener                 // likewise
+	Handlers  map[string]http.Handler      // what else the admin listener serves, by pattern
 }
 
 // Daemon is the whole of triggerd in one process.

@@ -27,6 +27,7 @@ func (d *Daemon) handlers() map[string]http.Handler {
 		out[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.now().handlers[pattern].ServeHTTP(w, r) })
 	}
 	maps.Copy(out, d.quarantineHandlers())
+	maps.Copy(out, d.opts.Handlers)
 	out["GET /metrics"] = d.metrics
 	out["GET /api/v1/backup"] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
