@@ -172,7 +172,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return webhook.Serve(ctx, d.public, d.webhook, d.publicTLS(), d.room("webhook"))
 		},
 		"status": func(ctx context.Context) error {
-			return status.Serve(ctx, d.admin, d.adminHandler())
+			return status.Serve(ctx, d.admin, d.adminHandler(), d.room("status"))
 		},
 	}
 	if d.certificate != nil {

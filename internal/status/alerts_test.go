@@ -2,9 +2,12 @@ package status
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -154,4 +157,58 @@ func TestCardinality(t *testing.T) {
 	if !slices.Contains(fresh, "180") || len(ends) == 0 {
 		t.Errorf("freshness %v, expiry %v", fresh, ends)
 	}
+}
+
+// The dashboard is one that Grafana can load: every panel says what it shows, every query is one, and what it names exists.
+func TestDashboard(t *testing.T) {
+	b, err := os.ReadFile("../../configs/grafana/triggerd.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		UID           string
+		SchemaVersion int
+		Panels        []struct {
+			ID                       int
+			Type, Title, Description string
+			Datasource               struct{ UID string }
+			Targets                  []struct{ Expr string }
+			GridPos                  struct{ X, Y, W, H int }
+		}
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		t.Fatal(err)
+	}
+	metrics, ids := scrape(t, false), map[int]bool{}
+	var rules strings.Builder
+	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")
+	for _, p := range d.Panels {
+		if ids[p.ID] || p.Title == "" || p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("panel %d %q: a second one of that id, without a title, or out of the grid", p.ID, p.Title)
+		}
+		ids[p.ID] = true
+		if p.Type == "row" {
+			continue
+		}
+		if p.Description == "" || p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
+			t.Errorf("panel %q: no description, a fixed data source, or no query", p.Title)
+		}
+		for _, target := range p.Targets {
+			for _, name := range metricName.FindAllString(target.Expr, -1) {
+				if !strings.Contains(metrics, "\n"+name+"{") && !strings.Contains(metrics, "\n"+name+" ") {
+					t.Errorf("panel %q: there is no metric %s", p.Title, name)
+				}
+			}
+			expr := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(target.Expr)
+			fmt.Fprintf(&rules, "  - {record: 'r%d', expr: %q}\n", rules.Len(), expr)
+		}
+	}
+	if len(ids) < 20 || d.UID == "" || d.SchemaVersion == 0 {
+		t.Errorf("%d panels, uid %q, schema %d", len(ids), d.UID, d.SchemaVersion)
+	}
+	path := filepath.Join(t.TempDir(), "dashboard.yml")
+	if err := os.WriteFile(path, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "", "check", "rules", path)
 }

@@ -12,6 +12,10 @@ import (
 	"net/http/pprof"
 	"net/url"
 	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/triggerd/triggerd/internal/logging"
 )
 
 // Source is asked for the facts; *daemon.Daemon is one. Safe for concurrent use.
@@ -83,8 +87,8 @@ func localOnly(next http.Handler) http.Handler {
 }
 
 // Serve serves until ctx is done, and returns when all requests have ended.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log zerolog.Logger) error {
+	srv := &http.Server{Handler: h, ErrorLog: logging.HTTP(log), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/triggerd/triggerd/internal/logging"
 	"github.com/triggerd/triggerd/internal/store"
 )
 
@@ -76,8 +77,8 @@ type Handler struct {
 	requests requestPool
 	inFlight atomic.Int64
 	counts   [len(resultNames)]atomic.Uint64
-	dropped  logGate // notifications that proved nothing
-	refused  logGate // requests that could not be stored
+	dropped  logging.Gate // notifications that proved nothing
+	refused  logging.Gate // requests that could not be stored
 }
 
 // New makes a Handler.
@@ -203,7 +204,7 @@ func (h *Handler) accept(b batch) error {
 // unavailable answers 503, so that Graph sends everything again (W-20).
 func (h *Handler) unavailable(w http.ResponseWriter, err error) {
 	h.count(notStored, 1)
-	if n, ok := h.refused.open(time.Now(), 1); ok {
+	if n, ok := h.refused.Open(time.Now(), 1); ok {
 		h.opts.Log.Error().Err(err).Int("requests", n).Msg("notifications not stored; graph will send them again")
 	}
 	w.Header().Set("Retry-After", retryAfter)

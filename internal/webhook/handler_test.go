@@ -314,20 +314,6 @@ func TestForgedNotificationsAreLoggedSparinglyAndWithoutWhatTheyHold(t *testing.
 	}
 }
 
-func TestLogGateOpensOnceAMinuteWithTheSum(t *testing.T) {
-	var g logGate
-	start := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
-	var got []int
-	for s := range 150 { // one a second
-		if n, ok := g.open(start.Add(time.Duration(s)*time.Second), 2); ok {
-			got = append(got, n)
-		}
-	}
-	if want := []int{2, 120, 120}; !slices.Equal(got, want) {
-		t.Errorf("opened with %v, want %v", got, want)
-	}
-}
-
 func TestEverythingElseIsNotFound(t *testing.T) {
 	f := newFixture(t, map[string]string{"s1": "right"})
 	body := collectionOf(note("s1", "right", ``))

@@ -179,7 +179,7 @@ func (h *Handler) drop(tally [len(resultNames)]int, now time.Time) {
 	if dropped == 0 {
 		return
 	}
-	if n, ok := h.dropped.open(now, dropped); ok {
+	if n, ok := h.dropped.Open(now, dropped); ok {
 		h.opts.Log.Warn().Int("notifications", n).
 			Uint64("unknown_subscription", h.counts[unknownSubscription].Load()).
 			Uint64("bad_client_state", h.counts[badClientState].Load()).

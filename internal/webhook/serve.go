@@ -5,14 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/net/netutil"
+
+	"github.com/triggerd/triggerd/internal/logging"
 )
 
 // Limits of the public listener. Graph keeps connections open between notifications, so that idle ones live long.
@@ -39,7 +39,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, conf *tls.Confi
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ErrorLog:          log.New(serverLog{logger}, "", 0),
+		ErrorLog:          logging.HTTP(logger),
 	}
 	if conf != nil && conf.MinVersion == 0 {
 		srv.TLSConfig = conf.Clone()
@@ -68,17 +68,4 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, conf *tls.Confi
 		return fmt.Errorf("public listener: %w", err)
 	}
 	return nil
-}
-
-// serverLog takes net/http's own lines: what strangers do wrong is no news, a panic is.
-type serverLog struct{ log zerolog.Logger }
-
-func (l serverLog) Write(p []byte) (int, error) {
-	text := strings.TrimSpace(string(p))
-	if strings.Contains(text, "panic serving") {
-		l.log.Error().Str("text", text).Msg("request failed")
-	} else {
-		l.log.Debug().Str("text", text).Msg("connection failed")
-	}
-	return len(p), nil
 }

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -275,18 +274,5 @@ func TestRequestsNetHTTPMeets(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Errorf("Serve = %v, want nil", err)
-	}
-}
-
-func TestStrangersMistakesAreNoErrorsAndPanicsAre(t *testing.T) {
-	var out bytes.Buffer
-	l := serverLog{zerolog.New(&out)}
-	io.WriteString(l, "http: TLS handshake error from 192.0.2.1:5: EOF\n")
-	io.WriteString(l, "http: panic serving 192.0.2.1:5: boom\n")
-	want := `{"level":"debug","text":"http: TLS handshake error from 192.0.2.1:5: EOF","message":"connection failed"}
-{"level":"error","text":"http: panic serving 192.0.2.1:5: boom","message":"request failed"}
-`
-	if out.String() != want {
-		t.Errorf("log = %s, want %s", &out, want)
 	}
 }
