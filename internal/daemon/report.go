@@ -105,6 +105,8 @@ func (d *Daemon) reportBooks(r *status.Report) {
 		r.Notifications.Settled[string(o)] = c["settled_"+string(o)]
 	}
 	r.Quarantine = c["quarantine_entries"]
+	trouble := d.store.Trouble()
+	r.Storage = status.Storage{Path: d.store.Path(), Error: trouble.Reason, Since: trouble.Since}
 	r.Renewals = status.Renewals{OK: c["renewals_ok"], Failed: c["renewals_failed"]}
 	r.Events = map[string]uint64{}
 	for area, names := range event.Events {

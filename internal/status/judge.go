@@ -29,6 +29,7 @@ func (r *Report) Judge() {
 	j.feeds()
 	j.canaries()
 	j.nats()
+	j.storage()
 	j.books()
 	r.Healthy = len(r.Problems) == 0
 }
@@ -149,6 +150,13 @@ func (j *judge) nats() {
 	}
 	if o := &j.Outbox; !o.OldestAt.IsZero() && j.At.Sub(o.OldestAt) > outboxOld {
 		j.bad("outbox", "see NATS", "%d events wait, the oldest for %s", o.Entries, short(j.At.Sub(o.OldestAt)))
+	}
+}
+
+func (j *judge) storage() {
+	if s := &j.Storage; s.Error != "" {
+		j.bad("storage", "free space, or mend the disk; Graph is answered 503 and sends again, and nothing that was accepted is lost",
+			"%s cannot be written for %s: %s", s.Path, short(j.At.Sub(s.Since)), s.Error)
 	}
 }
 

@@ -24,6 +24,7 @@ type Report struct {
 	Subscriptions []Subscription    `json:"subscriptions"`
 	Feeds         []Feed            `json:"feeds"`
 	Mailboxes     []Mailbox         `json:"mailbox_problems,omitempty"`
+	Storage       Storage           `json:"storage"`
 	Notifications Notifications     `json:"notifications"`
 	Outbox        Outbox            `json:"outbox"`
 	NATS          NATS              `json:"nats"`
@@ -33,6 +34,13 @@ type Report struct {
 	Rate          []uint64          `json:"rate,omitempty"`      // events acknowledged in each of the last 60 minutes, the one that runs last
 	Recent        []Published       `json:"recent,omitempty"`    // the last events acknowledged, newest first
 	Incidents     []Incident        `json:"incidents,omitempty"` // the last problems, newest first
+}
+
+// Storage is the database.
+type Storage struct {
+	Path  string    `json:"path,omitempty"`
+	Error string    `json:"error,omitempty"` // why the last commit failed
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Renewals counts what became of the renewals of subscriptions since the database was made.

@@ -51,6 +51,9 @@ func TestJudge(t *testing.T) {
 			c.State, c.Reason, c.Remedy = "credential_failed", "sign-in: status 401 invalid_client", "replace it"
 		}, "connection contoso: credential failed: sign-in"},
 		{"the public URL does not answer", func(r *Report) { r.Public.OK, r.Public.Reason = false, "502" }, "public URL https://hook.example.com: 502"},
+		{"the disk is full", func(r *Report) {
+			r.Storage = Storage{Path: "/var/lib/triggerd/triggerd.db", Error: "no space left on device", Since: now.Add(-time.Minute)}
+		}, "/var/lib/triggerd/triggerd.db cannot be written for 1m 0s: no space left on device"},
 		{"a canary is missed", func(r *Report) {
 			w := &r.Watches[0]
 			w.State, w.Silent, w.Reason = "stale", true, "its canary is silent: no event for 40m0s, and there should be one every 15m0s"

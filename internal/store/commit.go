@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -141,6 +142,7 @@ func (s *Store) commit(batch []*op, broken error) error {
 			batch = append(batch[:refused], batch[refused+1:]...)
 			continue
 		}
+		s.note(err)
 		if err == nil {
 			tx.committed()
 		} else if fatal(err) {
@@ -153,6 +155,33 @@ func (s *Store) commit(batch []*op, broken error) error {
 	}
 	answer(batch, broken)
 	return broken
+}
+
+// note remembers since when commits fail.
+func (s *Store) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.trouble = Trouble{}
+	case s.trouble.Reason == "":
+		s.trouble = Trouble{err.Error(), time.Now().UTC()}
+	default:
+		s.trouble.Reason = err.Error()
+	}
+}
+
+// Trouble is why nothing can be committed at present, and since when; zero while the last commit went well.
+type Trouble struct {
+	Reason string
+	Since  time.Time
+}
+
+// Trouble tells whether the last commit failed.
+func (s *Store) Trouble() Trouble {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.trouble
 }
 
 func answer(batch []*op, err error) {

@@ -64,6 +64,7 @@ type Store struct {
 	outbox      outboxIndex
 	counters    map[string]uint64
 	epoch       string
+	trouble     Trouble
 }
 
 // Open opens or creates the database in dir, which must exist. It refuses what it cannot vouch for, and never
@@ -173,8 +174,10 @@ func describe(path string, err error) error {
 		return fmt.Errorf("%s: %w: %w; %s", path, ErrDamaged, err, keep)
 	case errors.Is(err, ErrNewerVersion):
 		return fmt.Errorf("%s: %w; the file was left as it is: install the newer triggerd again", path, err)
-	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%s: %w: triggerd needs to write here", path, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%s: %w: triggerd needs to write here: mount it writable, or set TRIGGERD_STATE_DIR", path, err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%s: %w: triggerd needs to write here: free some space", path, err)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }
