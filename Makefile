@@ -56,6 +56,7 @@ TESTTOOLS += caddy=caddy
 TESTTOOLS += nginx=nginx-light
 TESTTOOLS += chromium=chromium
 TESTTOOLS += promtool=prometheus
+TESTTOOLS += systemd-analyze=systemd
 
 testtools: ## install the programs that tests run, where they are missing
 	@./.ci/testtools $(TESTTOOLS)
