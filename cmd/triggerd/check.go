@@ -110,6 +110,7 @@ type watchFact struct {
 	When       string        `json:"when,omitempty"`
 	By         string        `json:"by"`
 	Start      string        `json:"start"`
+	Canary     string        `json:"canary,omitempty"` // how often an event must come
 	Mailboxes  []mailboxFact `json:"mailboxes"`
 }
 
@@ -176,6 +177,9 @@ func describeWatch(set config.Settings, w *config.Watch, auth config.Auth) watch
 		}
 		out.Folders = append(out.Folders, name)
 	}
+	if w.Canary > 0 {
+		out.Canary = w.Canary.String()
+	}
 	if w.When != nil {
 		out.When = w.When.String()
 	}
@@ -218,6 +222,9 @@ func explain(w io.Writer, f facts) error {
 		fmt.Fprintf(&b, "  folders: %s\n  events:  %s\n  content: %s\n  start:   %s\n", strings.Join(x.Folders, ", "), strings.Join(x.Events, ", "), x.Content, x.Start)
 		if x.When != "" {
 			fmt.Fprintf(&b, "  when:    %s\n", x.When)
+		}
+		if x.Canary != "" {
+			fmt.Fprintf(&b, "  canary:  an event at least every %s\n", x.Canary)
 		}
 		for _, m := range x.Mailboxes {
 			fmt.Fprintf(&b, "  %s → %s\n", m.Address, m.Subject)

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,22 +71,6 @@ func (d *Daemon) quarantineHandlers() map[string]http.Handler {
 			return struct{}{}, d.store.Update(func(tx *store.Tx) error { return tx.DropQuarantine(seq) })
 		}),
 	}
-}
-
-// reply answers with JSON, or with an error in it.
-func reply(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	switch {
-	case err == nil:
-	case errors.Is(err, store.ErrNotParked):
-		w.WriteHeader(http.StatusNotFound)
-	default:
-		w.WriteHeader(http.StatusConflict)
-	}
-	if err != nil {
-		v = map[string]string{"error": err.Error()}
-	}
-	_ = json.NewEncoder(w).Encode(v) // the client went away
 }
 
 // Retried is what became of an entry that was tried again.

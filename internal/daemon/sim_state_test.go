@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/triggerd/triggerd/internal/emulator"
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/store"
 )
 
@@ -47,6 +48,15 @@ func TestARestoredBackupLosesNothing(t *testing.T) {
 		if s.d.store.Epoch() == epoch {
 			t.Error("the epoch is the old one")
 		}
+		again := s.dropEpoch(epoch) // held when the backup was taken: whether the broker kept them is not known
+		for _, e := range again {
+			if !before[e.ID] {
+				t.Errorf("%s of %s comes again under another id", e.Name, e.Subject)
+			}
+		}
+		if len(again) != 2 {
+			t.Errorf("%d events come again, want the two that were held", len(again))
+		}
 		want := []string{"received since", "read kept", "deleted gone", "received while it was away"}
 		got := s.names()
 		slices.Sort(got)
@@ -65,6 +75,19 @@ func TestARestoredBackupLosesNothing(t *testing.T) {
 		}
 		s.checkLaw() // sequences begin at 1 again, and ids come once
 	})
+}
+
+// dropEpoch takes the events of an epoch out of what was published, and returns them.
+func (s *sim) dropEpoch(epoch string) (out []event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = slices.DeleteFunc(s.events, func(e event.Event) bool {
+		if e.Epoch == epoch {
+			out = append(out, e)
+		}
+		return e.Epoch == epoch
+	})
+	return out
 }
 
 // An item that Graph cannot read is parked; a retry that fails parks it again, and one that works publishes it as if
