@@ -19,3 +19,12 @@ func adminClient(set config.Settings) (*status.Client, error) {
 	}
 	return client.WithToken(token.Reveal()), nil
 }
+
+// runningDaemon is the client for the daemon that the environment's settings lead to.
+func runningDaemon() (*status.Client, error) {
+	set, err := config.LoadSettings()
+	if err != nil {
+		return nil, usage(err)
+	}
+	return adminClient(set)
+}

@@ -9,8 +9,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-
-	"github.com/triggerd/triggerd/internal/config"
 )
 
 // logLevels are the levels that there are, as in TRIGGERD_LOG_LEVEL.
@@ -30,10 +28,6 @@ func logLevelCommand() *cobra.Command {
 		Example: "  triggerd log-level\n  triggerd log-level debug",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, err := config.LoadSettings()
-			if err != nil {
-				return usage(err)
-			}
 			method, in := http.MethodGet, any(nil)
 			if len(args) > 0 {
 				if err := checkLevel(args[0]); err != nil {
@@ -41,7 +35,7 @@ func logLevelCommand() *cobra.Command {
 				}
 				method, in = http.MethodPut, logLevel{args[0]}
 			}
-			client, err := adminClient(set)
+			client, err := runningDaemon()
 			if err != nil {
 				return err
 			}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/status"
 )
 
@@ -27,11 +26,7 @@ func statusCommand() *cobra.Command {
 			"  triggerd status --json | jq '.feeds[] | {mailbox, folder, round_at}'",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := config.LoadSettings()
-			if err != nil {
-				return usage(err)
-			}
-			client, err := adminClient(set)
+			client, err := runningDaemon()
 			if err != nil {
 				return err
 			}
@@ -82,11 +77,7 @@ func resyncCommand() *cobra.Command {
 		Example: "  triggerd resync sales",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, err := config.LoadSettings()
-			if err != nil {
-				return usage(err)
-			}
-			client, err := adminClient(set)
+			client, err := runningDaemon()
 			if err != nil {
 				return err
 			}
@@ -109,11 +100,7 @@ func reloadCommand() *cobra.Command {
 		Example: "  triggerd check && triggerd reload",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := config.LoadSettings()
-			if err != nil {
-				return usage(err)
-			}
-			client, err := adminClient(set)
+			client, err := runningDaemon()
 			if err != nil {
 				return err
 			}

@@ -65,3 +65,26 @@ func TestDocumentsLinkToWhatExists(t *testing.T) {
 		}
 	}
 }
+
+// Every command of the runbook is one that make test-system runs: its block has a name.
+func TestTheRunbookIsTested(t *testing.T) {
+	b, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(b), "\n")
+	for i, line := range lines {
+		if line == "```sh" && !strings.HasPrefix(lines[i-1], "<!-- tested: ") {
+			t.Errorf("docs/operations.md:%d: commands that no test runs: put <!-- tested: NAME --> above them, and runbook NAME into systemd/test-inside", i+1)
+		}
+	}
+	script, err := os.ReadFile("../../systemd/test-inside")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^<!-- tested: (.*) -->$`).FindAllStringSubmatch(string(b), -1) {
+		if !strings.Contains(string(script), " runbook "+m[1]+"\n") {
+			t.Errorf("systemd/test-inside does not run %s", m[1])
+		}
+	}
+}

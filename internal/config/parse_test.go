@@ -390,3 +390,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The watch that the runbook proposes is one.
+func TestTheRunbooksWatch(t *testing.T) {
+	b, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(b), "```yaml\n")
+	watch, _, _ := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/operations.md has no watch")
+	}
+	head, _, _ := strings.Cut(good, "\nwatches:")
+	f, err := Parse("f", []byte(head+"\nwatches:\n"+watch))
+	if err != nil || len(f.Watches) != 1 || f.Watches[0].Canary != 15*time.Minute {
+		t.Errorf("%+v, %v", f, err)
+	}
+}

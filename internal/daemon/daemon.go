@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -72,7 +73,10 @@ func New(o Options) (d *Daemon, err error) {
 		}
 	}()
 	dir := o.Settings.StateDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	switch err := os.MkdirAll(dir, 0o700); {
+	case errors.Is(err, syscall.ENOTDIR):
+		return d, fmt.Errorf("state directory: %w: move the file away, or set TRIGGERD_STATE_DIR", err)
+	case err != nil:
 		return d, fmt.Errorf("state directory: %w: create it for the user triggerd runs as, or set TRIGGERD_STATE_DIR", err)
 	}
 	if d.store, err = store.Open(dir, store.Options{}); err != nil {
