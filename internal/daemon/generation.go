@@ -217,6 +217,9 @@ func (d *Daemon) Reload(ctx context.Context) error {
 }
 
 func (d *Daemon) replace(ctx context.Context) error {
+	if d.opts.Load == nil {
+		return errors.New("this daemon was started without a watch file that could be read again")
+	}
 	file, err := d.opts.Load()
 	if err != nil {
 		return err

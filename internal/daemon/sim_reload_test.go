@@ -126,6 +126,10 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 		if c := configuration(); c.Error != "" || !c.LoadedAt.After(loaded) {
 			t.Errorf("after a good one the report says %+v", c)
 		}
+		s.d.opts.Load = nil // the demo has none
+		if err := s.d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "without a watch file") {
+			t.Errorf("without a file: %v", err)
+		}
 	})
 }
 
