@@ -3,6 +3,7 @@ package status
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,5 +103,5 @@ func (m *Metrics) Requested(operation string, status int, _ time.Duration) {
 	case status == http.StatusTooManyRequests:
 		m.throttled.Inc()
 	}
-	m.requests.WithLabelValues(operation, label).Inc()
+	m.requests.WithLabelValues(strings.ReplaceAll(operation, " ", "_"), label).Inc()
 }
