@@ -112,7 +112,7 @@ func (d *Daemon) views(g *generation) []freshness.View {
 	out := make([]freshness.View, 0, len(watched))
 	for _, w := range watched {
 		v := freshness.View{Origin: w.Origin, Connection: w.Connection, Problem: w.Problem, Paused: g.connections.Paused(w.Connection)}
-		v.Silent = d.canaries.Silent(w.Origin.Watch, w.Origin.Token, canaries[w.Origin.Watch], d.started, now)
+		v.Silent = d.canaries.Silent(w.Origin.Watch, w.Origin.Token, canaries[w.Origin.Watch], now)
 		for i := range w.Feeds {
 			f := &w.Feeds[i]
 			v.Feeds = append(v.Feeds, freshness.Feed{

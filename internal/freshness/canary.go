@@ -24,21 +24,20 @@ func (c *Canaries) Published(watch, token string, at time.Time) {
 	c.last[key{watch, token}] = at
 }
 
-// Last is when that was; zero when there was none since the start of the process.
-func (c *Canaries) Last(watch, token string) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last[key{watch, token}]
-}
-
-// Silent says that a canary is: that no event came for longer than every, counted from since where there was none.
-// Empty: it is not, or there is none (every is 0).
-func (c *Canaries) Silent(watch, token string, every time.Duration, since, now time.Time) string {
-	last := c.Last(watch, token)
-	if last.Before(since) {
-		last = since
+// Silent says that a canary is: that no event came for longer than every, or since this was first asked. Empty: it is
+// not, or there is none (every is 0).
+func (c *Canaries) Silent(watch, token string, every time.Duration, now time.Time) string {
+	if every <= 0 {
+		return ""
 	}
-	if every <= 0 || now.Sub(last) <= every {
+	c.mu.Lock()
+	last, known := c.last[key{watch, token}]
+	c.mu.Unlock()
+	if !known {
+		c.Published(watch, token, now) // the promise counts from here
+		return ""
+	}
+	if now.Sub(last) <= every {
 		return ""
 	}
 	return fmt.Sprintf("its canary is silent: no event for %v, and there should be one every %v", now.Sub(last).Round(time.Second), every)

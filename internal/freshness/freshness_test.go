@@ -85,21 +85,20 @@ func TestStatusAndForgetting(t *testing.T) {
 
 func TestCanaries(t *testing.T) {
 	var c Canaries
-	for name, tt := range map[string]struct {
-		last  time.Duration // ago; 0: never
-		every time.Duration
-		want  string
-	}{
-		"none is promised":     {0, 0, ""},
-		"never, since an hour": {0, 15 * time.Minute, "no event for 1h0m0s"},
-		"in time":              {15 * time.Minute, 15 * time.Minute, ""},
-		"late":                 {16 * time.Minute, 15 * time.Minute, "no event for 16m0s, and there should be one every 15m0s"},
-	} {
-		if tt.last > 0 {
-			c.Published(name, "desk", now.Add(-tt.last))
-		}
-		if got := c.Silent(name, "desk", tt.every, began, now); got != "" != (tt.want != "") || !strings.Contains(got, tt.want) {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+	const every = 15 * time.Minute
+	ask := func(at time.Time, every time.Duration, want string) {
+		t.Helper()
+		if got := c.Silent("sales", "desk", every, at); (got != "") != (want != "") || !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
+	ask(began, 0, "") // none is promised
+	ask(now, every, "")
+	ask(now.Add(every), every, "")
+	ask(now.Add(every+time.Second), every, "no event for 15m1s, and there should be one every 15m0s")
+	c.Published("sales", "desk", now.Add(time.Hour))
+	c.Published("sales", "books", now.Add(2*time.Hour))
+	ask(now.Add(time.Hour+every), every, "")
+	ask(now.Add(2*time.Hour), every, "no event for 1h0m0s")
+	ask(now.Add(2*time.Hour), 0, "")
 }
