@@ -54,6 +54,7 @@ func TestAppWithACertificate(t *testing.T) {
 			t.Errorf("state %+v", st)
 		}
 		next := appCertificate(t, path, 365*24*time.Hour) // not uploaded yet
+		s.wait(time.Minute)                               // until the file was looked at: the old one would still sign in
 		s.emu.RevokeTokens()
 		s.wait(20 * time.Minute) // a round is due within the sweep interval
 		if st := s.state(); st.State != connections.CredentialFailed || !strings.Contains(st.Reason, "upload this certificate to the app registration") {
