@@ -85,7 +85,6 @@ func (s *Store) Commits() (n uint64) {
 // commitLoop is the only writer: it takes what waits, commits it in one transaction, and answers. It never waits for
 // more to come, since the sync of one transaction is the time in which the next one gathers.
 func (s *Store) commitLoop() {
-	defer close(s.done)
 	var broken error // after it nothing is written any more
 	batch := make([]*op, 0, maxBatch)
 	for {
@@ -100,6 +99,7 @@ func (s *Store) commitLoop() {
 				broken = s.commit(batch, broken)
 				batch = batch[:0]
 			}
+			close(s.done) // not deferred: who waits must not end the process in order while a panic is ending it
 			return
 		}
 		s.drain(&batch)
