@@ -50,6 +50,16 @@ func (w *world) scrapedUntil(ok func(map[string]float64) bool) (m map[string]flo
 	return m
 }
 
+// sum adds up all that have a beginning of their name in common.
+func sum(m map[string]float64, prefix string) (total float64) {
+	for name, v := range m {
+		if strings.HasPrefix(name, prefix) {
+			total += v
+		}
+	}
+	return total
+}
+
 // setting is a variable of the daemon's environment.
 func (w *world) setting(name string) string {
 	for _, kv := range w.env {
@@ -68,8 +78,9 @@ func TestMetricsOfARunningDaemon(t *testing.T) {
 	p := w.start()
 	w.waitSubscribed(2)
 	const (
-		mails  = 20
-		pushes = `triggerd_delta_rounds_total{reason="push",result="ok"}`
+		mails     = 20
+		latencies = "triggerd_event_latency_seconds_count{"
+		pushes    = `triggerd_delta_rounds_total{reason="push",result="ok"}`
 	)
 	deliver := func(from, to int) {
 		for i := from; i < to; i++ {
@@ -86,29 +97,15 @@ func TestMetricsOfARunningDaemon(t *testing.T) {
 	w.scrapedUntil(settledAll)
 	deliver(mails-1, mails) // the rounds that follow new subscriptions may have found the others; this one is left to push
 	m := w.scrapedUntil(func(m map[string]float64) bool {
-		return settledAll(m) && m[`triggerd_notifications_total{result="accepted"}`] >= mails && m[pushes] >= 1
+		return settledAll(m) && m[`triggerd_notifications_total{result="accepted"}`] >= mails && m[pushes] >= 1 && sum(m, latencies) >= mails
 	})
-	settled := 0.0
-	for name, v := range m {
-		if strings.HasPrefix(name, "triggerd_notifications_settled_total{") {
-			settled += v
-		}
-	}
+	settled := sum(m, "triggerd_notifications_settled_total{")
 	accepted := m[`triggerd_notifications_total{result="accepted"}`]
 	if accepted < mails || accepted != settled+m["triggerd_inbox_entries"] || m["triggerd_notifications_unaccounted"] != 0 {
 		t.Errorf("accepted %v, settled %v, pending %v, unaccounted %v", accepted, settled, m["triggerd_inbox_entries"], m["triggerd_notifications_unaccounted"])
 	}
-	events, latencies := 0.0, 0.0
-	for name, v := range m {
-		if strings.HasPrefix(name, `triggerd_events_total{area="mail",event="received",`) {
-			events += v
-		}
-		if strings.HasPrefix(name, "triggerd_event_latency_seconds_count{") {
-			latencies += v
-		}
-	}
-	if events != mails || latencies != mails {
-		t.Errorf("%v events and %v latencies for %d mails", events, latencies, mails)
+	if e, l := sum(m, `triggerd_events_total{area="mail",event="received",`), sum(m, latencies); e != mails || l != mails {
+		t.Errorf("%v events and %v latencies for %d mails", e, l, mails)
 	}
 	for name, least := range map[string]float64{
 		"triggerd_notification_ack_seconds_count": 1,
