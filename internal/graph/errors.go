@@ -41,6 +41,11 @@ const (
 	opFolder       = "get folder"
 	opFoldersDelta = "folders delta"
 	opFoldersList  = "list folders"
+	opCalendarView = "calendar view delta"
+	opEvent        = "get event"
+	opCalendars    = "list calendars"
+	opCalendar     = "get calendar"
+	opTimeZone     = "get time zone"
 	opCreate       = "create subscription"
 	opRenew        = "renew subscription"
 	opReauthorize  = "reauthorize subscription"
@@ -120,7 +125,7 @@ func (e *Error) kind() error {
 		return ErrMailboxUnavailable
 	case e.isDelta() && (isSyncCode(code) || e.says("parameter 'deltatoken' not supported")):
 		return ErrResync
-	case e.isDelta() && (code == "errorinvalididmalformed" || e.says("change tracking is not supported")): // C-12, D-24
+	case e.isMailDelta() && code == "errorinvalididmalformed", e.isDelta() && e.says("change tracking is not supported"): // C-12, D-24
 		return ErrDeltaUnsupported
 	case e.Status == http.StatusNotFound, isItemCode(code):
 		return ErrNotFound
@@ -152,7 +157,10 @@ func (e *Error) withoutStatus() error {
 	return ErrUnauthorized
 }
 
-func (e *Error) isDelta() bool { return e.Op == opDelta || e.Op == opFoldersDelta }
+func (e *Error) isDelta() bool { return e.isMailDelta() || e.Op == opCalendarView }
+
+// isMailDelta: some clouds have no delta for mail; all have it for calendar views (C-11), where a malformed id is one.
+func (e *Error) isMailDelta() bool { return e.Op == opDelta || e.Op == opFoldersDelta }
 
 // says looks for words in Graph's text. Texts may change at any time, so this is the last resort, for refusals whose
 // code is shared with others that want another reaction: an expiry too far comes as ExtensionError (S-8), a validation

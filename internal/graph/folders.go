@@ -23,7 +23,7 @@ const (
 
 // Folder reads one folder by its id or well-known name (S-25); ErrNotFound when the mailbox does not have it.
 func (c *Client) Folder(ctx context.Context, mailbox, idOrWellKnown string) (Folder, error) {
-	it, err := c.one(ctx, opFolder, address{mailbox, "/mailFolders/{id}", idOrWellKnown, []string{"$select=" + folderProperties}})
+	it, err := c.one(ctx, opFolder, address{mailbox, "/mailFolders/{id}", []string{idOrWellKnown}, []string{"$select=" + folderProperties}})
 	if err != nil {
 		return Folder{}, err
 	}
@@ -85,7 +85,7 @@ func (c *Client) foldersByLevel(ctx context.Context, mailbox string) ([]Folder, 
 	parents, err := level(address{path: "/mailFolders"})
 	for err == nil && len(parents) > 0 {
 		var children []string
-		children, err = level(address{path: "/mailFolders/{id}/childFolders", id: parents[0]})
+		children, err = level(address{path: "/mailFolders/{id}/childFolders", ids: parents[:1]})
 		if errors.Is(err, ErrNotFound) {
 			err = nil // deleted since its parent was listed
 		}

@@ -29,11 +29,12 @@ func hostPort(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
-// address is what a first request is sent to: a path below the mailbox, in which {id} stands for the escaped id. Query options that are empty are left out.
+// address is what a first request is sent to: a path below the mailbox, in which each {id} stands for one of the ids,
+// escaped. Query options that are empty are left out.
 type address struct {
 	mailbox string // address, Graph user id, or "me"
 	path    string // for example "/mailFolders/{id}/messages"
-	id      string
+	ids     []string
 	query   []string
 }
 
@@ -48,15 +49,17 @@ func (c *Client) url(a address) (string, error) {
 	default:
 		b.WriteString("/users/" + strings.ReplaceAll(url.PathEscape(a.mailbox), "+", "%2B"))
 	}
-	if before, after, ok := strings.Cut(a.path, "{id}"); ok {
-		id, err := segment(a.id)
+	path := a.path
+	for _, id := range a.ids {
+		escaped, err := segment(id)
 		if err != nil {
 			return "", err
 		}
-		b.WriteString(before + id + after)
-	} else {
-		b.WriteString(a.path)
+		before, after, _ := strings.Cut(path, "{id}")
+		b.WriteString(before + escaped)
+		path = after
 	}
+	b.WriteString(path)
 	sep := byte('?')
 	for _, q := range a.query {
 		if q != "" {
@@ -90,5 +93,7 @@ func since(property string, t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return "$filter=" + property + " ge " + t.UTC().Format("2006-01-02T15:04:05Z")
+	return "$filter=" + property + " ge " + inQuery(t)
 }
+
+func inQuery(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

@@ -22,7 +22,7 @@ type DeltaRequest struct {
 func (c *Client) MessagesDelta(ctx context.Context, r DeltaRequest) (Page, error) {
 	link, err := r.Link, error(nil)
 	if link == "" {
-		link, err = c.url(address{r.Mailbox, "/mailFolders/{id}/messages/delta", r.Folder,
+		link, err = c.url(address{r.Mailbox, "/mailFolders/{id}/messages/delta", []string{r.Folder},
 			[]string{selecting(r.Select), since("receivedDateTime", r.Since)}})
 	}
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *Client) ListMessages(ctx context.Context, r ListRequest) (Page, error) 
 			top = "$top=" + strconv.Itoa(min(r.PageSize, maxTop))
 		}
 		// What is ordered by must be filtered by, too, in the same order.
-		link, err = c.url(address{r.Mailbox, "/mailFolders/{id}/messages", r.Folder,
+		link, err = c.url(address{r.Mailbox, "/mailFolders/{id}/messages", []string{r.Folder},
 			[]string{selecting(r.Select), since(property, r.Since), "$orderby=" + property, top}})
 	}
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *Client) ListMessages(ctx context.Context, r ListRequest) (Page, error) 
 
 // Message reads one message; ErrNotFound when the mailbox does not have it. sel lists properties; empty: Graph's own.
 func (c *Client) Message(ctx context.Context, mailbox, id string, sel []string) (Item, error) {
-	return c.one(ctx, opMessage, address{mailbox, "/messages/{id}", id, []string{selecting(sel)}})
+	return c.one(ctx, opMessage, address{mailbox, "/messages/{id}", []string{id}, []string{selecting(sel)}})
 }
 
 // page reads a page and refuses one whose links lead away, before anybody stores them.

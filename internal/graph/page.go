@@ -123,16 +123,25 @@ func decodeItem(raw jsontext.Value) (Item, error) {
 
 // decodeOne reads an answer that is one item.
 func decodeOne(r io.Reader) (Item, error) {
-	dec := jsontext.NewDecoder(r, lenient...)
-	raw, err := dec.ReadValue()
+	raw, err := decodeAlone(r)
 	if err != nil {
 		return Item{}, err
 	}
+	return decodeItem(raw)
+}
+
+// decodeAlone reads the one value that an answer consists of.
+func decodeAlone(r io.Reader) (jsontext.Value, error) {
+	dec := jsontext.NewDecoder(r, lenient...)
+	raw, err := dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
 	raw = raw.Clone()
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return Item{}, errAfterPage
+		return nil, errAfterPage
 	}
-	return decodeItem(raw)
+	return raw, nil
 }
 
 // decodeString reads a string; null is the empty one.
