@@ -1,8 +1,6 @@
 package event
 
-import (
-	"github.com/go-json-experiment/json/jsontext"
-)
+import "github.com/go-json-experiment/json/jsontext"
 
 // AreaCalendar is the area of events about meetings and appointments.
 const AreaCalendar = "calendar"
@@ -142,4 +140,38 @@ type CalendarData struct {
 	Responded   []ResponseChange `json:"responded,omitempty"`
 	Starting    *StartingSoon    `json:"starting,omitempty"`
 	Event       *Meeting         `json:"event"`
+}
+
+// At reduces a meeting to what a content level lets out, and dresses its times for those who read them: the local time
+// and both names of the zone. The result shares memory with m.
+func (m Meeting) At(c Content) Meeting {
+	if c < ContentBody {
+		m.Body = nil
+	}
+	if c < ContentPreview {
+		m.BodyPreview = ""
+	}
+	if c < ContentEnvelope {
+		m.Subject, m.Location, m.JoinURL, m.Organizer, m.Attendees = "", "", "", nil, nil
+	}
+	if m.Categories == nil {
+		m.Categories = []string{}
+	}
+	m.Start, m.End = m.Start.dressed(), m.End.dressed()
+	return m
+}
+
+// dressed adds the local time and the names of the zone; nothing where the zone is not known.
+func (m Moment) dressed() Moment {
+	m.LocalDateTime, m.WindowsTimeZone = "", ""
+	iana, windows := ZoneNames(m.TimeZone)
+	if iana == "" {
+		return m
+	}
+	m.TimeZone, m.WindowsTimeZone = iana, windows
+	zone, err := LoadZone(iana)
+	if at := ParseTime(m.DateTime); err == nil && !at.IsZero() {
+		m.LocalDateTime = at.In(zone).Format("2006-01-02T15:04:05")
+	}
+	return m
 }

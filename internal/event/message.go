@@ -117,20 +117,7 @@ var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.Allo
 // absent ones stay. Unknown properties are passed over; null empties a property. After an error, which is
 // ErrNotMessage, o holds a part of what was read and is of no use.
 func (o *Observed) Merge(raw []byte) error {
-	if !utf8.Valid(raw) {
-		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
-	}
-	dec := decoders.Get().(*jsontext.Decoder)
-	defer decoders.Put(dec)
-	dec.Reset(bytes.NewBuffer(raw), lenient) // a Buffer is read in place
-	etag := ""
-	err := members(dec, func(key string) (err error) {
-		if key == "@odata.etag" {
-			etag, err = text(dec)
-			return err
-		}
-		return o.set(key, dec)
-	})
+	etag, err := item(raw, o.set)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotMessage, err)
 	}
@@ -138,6 +125,24 @@ func (o *Observed) Merge(raw []byte) error {
 		o.ChangeKey = key
 	}
 	return nil
+}
+
+// item calls set for each property of an item as Graph wrote it; set must consume the value. The etag is returned.
+func item(raw []byte, set func(key string, dec *jsontext.Decoder) error) (etag string, err error) {
+	if !utf8.Valid(raw) {
+		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	}
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(raw), lenient) // a Buffer is read in place
+	err = members(dec, func(key string) (err error) {
+		if key == "@odata.etag" {
+			etag, err = text(dec)
+			return err
+		}
+		return set(key, dec)
+	})
+	return etag, err
 }
 
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
@@ -208,24 +213,17 @@ func (o *Observed) set(key string, dec *jsontext.Decoder) (err error) {
 	case "importance":
 		m.Importance, err = text(dec)
 	case "categories":
-		given := dec.PeekKind() == '['
-		if m.Categories, err = elements(dec, text); given && m.Categories == nil {
-			m.Categories = []string{}
-		}
+		m.Categories, err = categories(dec)
 	case "isRead":
 		m.IsRead, err = boolean(dec)
 	case "isDraft":
 		m.IsDraft, err = boolean(dec)
 	case "flag":
-		m.Flag, err = flagStatus(dec)
+		m.Flag, err = member(dec, "flagStatus")
 	case "bodyPreview":
 		m.BodyPreview, err = text(dec)
 	case "body":
-		m.Body, o.BodyHash = nil, ""
-		if err = json.UnmarshalDecode(dec, &m.Body); m.Body != nil {
-			sum := sha256.Sum256([]byte(m.Body.ContentType + "\x00" + m.Body.Content))
-			o.BodyHash = hex.EncodeToString(sum[:16])
-		}
+		m.Body, o.BodyHash, err = body(dec)
 	default:
 		err = dec.SkipValue()
 	}
@@ -274,18 +272,38 @@ func null(dec *jsontext.Decoder) bool {
 	return err == nil
 }
 
-func flagStatus(dec *jsontext.Decoder) (status string, err error) {
+// member reads one text out of an object; "" when the object is null.
+func member(dec *jsontext.Decoder, name string) (value string, err error) {
 	if null(dec) {
 		return "", nil
 	}
 	err = members(dec, func(key string) (err error) {
-		if key != "flagStatus" {
+		if key != name {
 			return dec.SkipValue()
 		}
-		status, err = text(dec)
+		value, err = text(dec)
 		return err
 	})
-	return status, err
+	return value, err
+}
+
+// categories reads a list that is nil only for null.
+func categories(dec *jsontext.Decoder) ([]string, error) {
+	given := dec.PeekKind() == '['
+	list, err := elements(dec, text)
+	if given && list == nil {
+		list = []string{}
+	}
+	return list, err
+}
+
+// body reads a body and makes its hash; both are empty for null.
+func body(dec *jsontext.Decoder) (b *Body, hash string, err error) {
+	if err = json.UnmarshalDecode(dec, &b); b == nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256([]byte(b.ContentType + "\x00" + b.Content))
+	return b, hex.EncodeToString(sum[:16]), err
 }
 
 // address reads a recipient: {"emailAddress":{"name":…,"address":…}}.
@@ -303,24 +321,30 @@ func recipient(dec *jsontext.Decoder) (a Address, err error) {
 	if null(dec) {
 		return a, nil
 	}
-	err = members(dec, func(key string) error {
-		switch {
-		case key != "emailAddress":
+	err = members(dec, func(key string) (err error) {
+		if key != "emailAddress" {
 			return dec.SkipValue()
-		case null(dec):
-			return nil
 		}
-		return members(dec, func(key string) (err error) {
-			switch key {
-			case "name":
-				a.Name, err = text(dec)
-			case "address":
-				a.Address, err = text(dec)
-			default:
-				err = dec.SkipValue()
-			}
-			return err
-		})
+		a, err = emailAddress(dec)
+		return err
+	})
+	return a, err
+}
+
+func emailAddress(dec *jsontext.Decoder) (a Address, err error) {
+	if null(dec) {
+		return a, nil
+	}
+	err = members(dec, func(key string) (err error) {
+		switch key {
+		case "name":
+			a.Name, err = text(dec)
+		case "address":
+			a.Address, err = text(dec)
+		default:
+			err = dec.SkipValue()
+		}
+		return err
 	})
 	return a, err
 }
