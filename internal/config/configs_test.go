@@ -19,13 +19,16 @@ func example(t *testing.T, name string) string {
 }
 
 // unsupported are fields that are refused, so that the example does not show them.
-var unsupported = map[string]bool{"connection.client_secret": true, "watch.calendar": true, "watch.rich": true}
+var unsupported = map[string]bool{"connection.client_secret": true, "watch.rich": true}
 
 func TestExampleWatchFile(t *testing.T) {
 	text := example(t, "triggerd.yaml")
 	f, err := Parse("triggerd.yaml", []byte(text))
 	if err != nil || len(f.Warnings) != 0 || len(f.Watches) != 1 || f.Watches[0].When == nil {
 		t.Fatalf("%+v, %v", f, err)
+	}
+	if w := f.Watches[0]; len(w.Mail.Folders) == 0 || len(w.Calendar.Calendars) == 0 || len(w.Calendar.Starting) == 0 || w.Calendar.TimeZone == "" {
+		t.Errorf("it shows no mail or no calendar: %+v", w)
 	}
 	// Every field stands in it, those in comments too.
 	commented := regexp.MustCompile(`(?m)^# ( *[a-z]+:)`).ReplaceAllString(text, "$1")

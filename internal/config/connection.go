@@ -205,42 +205,62 @@ func readsOnly(scope string) bool {
 	return false
 }
 
-// Needs are what the watches over a connection have to read.
+// Needs are what watches have to read. What others share with the signed-in user is a permission of its own.
 type Needs struct {
-	Mail       bool // the signed-in user's own mail; for an app any mail
-	MailShared bool // mail that others share with the signed-in user
+	Mail           bool // the signed-in user's own mail; for an app any mail
+	MailShared     bool
+	Calendar       bool // the signed-in user's own calendars; for an app any calendar
+	CalendarShared bool
+	Settings       bool // mailbox settings, for the time zone that all-day meetings start in
 }
 
 // Needs tells what a connection must be allowed to read.
 func (f *File) Needs(connection string) (n Needs) {
-	delegated := f.Connections[connection].Auth == AuthDelegated
+	auth := f.Connections[connection].Auth
 	for i := range f.Watches {
-		if f.Watches[i].Connection != connection {
-			continue
-		}
-		for _, m := range f.Watches[i].Mailboxes {
-			shared := delegated && !m.IsMe()
-			n.Mail, n.MailShared = n.Mail || !shared, n.MailShared || shared
+		if w := &f.Watches[i]; w.Connection == connection {
+			for _, m := range w.Mailboxes {
+				n = n.and(w.Needs(auth, m))
+			}
 		}
 	}
 	return n
 }
 
+// Needs tells what the watch has to read in one of its mailboxes.
+func (w *Watch) Needs(auth Auth, m Mailbox) Needs {
+	mail, calendar := len(w.Mail.Folders) > 0, len(w.Calendar.Calendars) > 0
+	if auth == AuthDelegated && !m.IsMe() {
+		return Needs{MailShared: mail, CalendarShared: calendar} // nobody may read the settings of others
+	}
+	return Needs{Mail: mail, Calendar: calendar, Settings: len(w.Calendar.Starting) > 0 && w.Calendar.TimeZone == ""}
+}
+
+func (n Needs) and(o Needs) Needs {
+	return Needs{n.Mail || o.Mail, n.MailShared || o.MailShared, n.Calendar || o.Calendar, n.CalendarShared || o.CalendarShared, n.Settings || o.Settings}
+}
+
 // Scopes are the delegated permissions to ask for, all of them read-only.
 func (n Needs) Scopes() (out []string) {
-	if n.Mail {
-		out = append(out, "Mail.Read")
-	}
-	if n.MailShared {
-		out = append(out, "Mail.Read.Shared")
+	for _, p := range []struct {
+		needed bool
+		name   string
+	}{
+		{n.Mail, "Mail.Read"},
+		{n.MailShared, "Mail.Read.Shared"},
+		{n.Calendar, "Calendars.Read"}, // P-4
+		{n.CalendarShared, "Calendars.Read.Shared"},
+		{n.Settings, "MailboxSettings.Read"},
+	} {
+		if p.needed {
+			out = append(out, p.name)
+		}
 	}
 	return out
 }
 
-// Roles are the application permissions to ask for, all of them read-only (P-2).
-func (n Needs) Roles() (out []string) {
-	if n.Mail {
-		out = append(out, "Mail.Read")
-	}
-	return out
+// Roles are the application permissions to ask for, all of them read-only (P-2, P-4). They have the same names.
+func (n Needs) Roles() []string {
+	n.MailShared, n.CalendarShared = false, false // an app is not shared with
+	return n.Scopes()
 }

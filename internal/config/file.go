@@ -52,8 +52,9 @@ type Watch struct {
 	Name       string // a token of subjects
 	Connection string
 	Mailboxes  []Mailbox // in the order of the file, each once
-	Mail       Mail
-	When       *Filter // nil: all
+	Mail       Mail      // the zero value: none
+	Calendar   Calendar  // the zero value: none; at least one of both is there
+	When       *Filter   // nil: all
 	Content    event.Content
 	Delivery   Delivery
 	Start      Start
@@ -111,6 +112,16 @@ type FolderRef struct {
 	Exclude bool // written with a leading "!"
 }
 
+// Calendar says which calendars and events of a mailbox are wanted, and when meetings are about to start.
+type Calendar struct {
+	Calendars []FolderRef     // "default", a calendar's display name, its id, or "all"; those that leave out come last
+	Past      time.Duration   // the window reaches from so long ago
+	Future    time.Duration   // to so far ahead
+	Events    []string        // of event.CalendarEvents
+	Starting  []time.Duration // lead times in whole seconds, each once, the longest first; some if Events has starting, else none
+	TimeZone  string          // IANA or Windows name of the zone in which all-day meetings start; empty: the mailbox's own
+}
+
 // Delivery is how changes of a watch are noticed.
 type Delivery string
 
@@ -121,9 +132,9 @@ const (
 	DeliveryPoll Delivery = "poll" // never a subscription
 )
 
-// Start says which of the mail that is there already is published. The zero value is none: from now on.
+// Start says which of the mail and meetings that are there already is published. The zero value is none: from now on.
 type Start struct {
-	Back time.Duration // what arrived up to so long ago
+	Back time.Duration // what arrived, or was made, up to so long ago
 	All  bool
 }
 

@@ -23,8 +23,10 @@ type Filter struct {
 	mailbox *string  // alias or token, see For
 }
 
-// facts are what an expression sees: the normalized message, with people and folders as objects that are never missing.
+// facts are what an expression sees: the normalized message or meeting, with people, folders and calendars as objects that
+// are never missing. What the other area has is empty, false, or the zero time.
 type facts struct {
+	Area              string    `expr:"area"`
 	Event             string    `expr:"event"`
 	Mailbox           string    `expr:"mailbox"`
 	Folder            folder    `expr:"folder"`
@@ -46,6 +48,21 @@ type facts struct {
 	ConversationID    string    `expr:"conversationId"`
 	InternetMessageID string    `expr:"internetMessageId"`
 	BodyPreview       string    `expr:"bodyPreview"`
+	Calendar          calendar  `expr:"calendar"`
+	Organizer         person    `expr:"organizer"`
+	Attendees         []person  `expr:"attendees"`
+	Location          string    `expr:"location"`
+	Start             time.Time `expr:"start"`
+	End               time.Time `expr:"end"`
+	IsAllDay          bool      `expr:"isAllDay"`
+	IsCancelled       bool      `expr:"isCancelled"`
+	IsOrganizer       bool      `expr:"isOrganizer"`
+	IsOnlineMeeting   bool      `expr:"isOnlineMeeting"`
+	ShowAs            string    `expr:"showAs"`
+	Sensitivity       string    `expr:"sensitivity"`
+	ResponseStatus    string    `expr:"responseStatus"` // the mailbox's own
+	InstanceKind      string    `expr:"instanceKind"`
+	SeriesMasterID    string    `expr:"seriesMasterId"`
 }
 
 type person struct {
@@ -59,18 +76,25 @@ type folder struct {
 	Path          string `expr:"path"`
 }
 
-// factNames are the names of facts, for "did you mean".
-var factNames = []string{"event", "mailbox", "folder", "subject", "from", "sender", "to", "cc", "bcc", "replyTo", "hasAttachments",
-	"importance", "categories", "flag", "isRead", "isDraft", "receivedDateTime", "sentDateTime", "conversationId", "internetMessageId",
-	"bodyPreview"}
+type calendar struct {
+	ID        string `expr:"id"`
+	Name      string `expr:"name"`
+	IsDefault bool   `expr:"isDefault"`
+}
 
-// envelopeNames are those that a message read at content ids does not have.
-var envelopeNames = []string{"subject", "from", "sender", "to", "cc", "bcc", "replyTo"}
+// factNames are the names of facts, for "did you mean".
+var factNames = []string{"area", "event", "mailbox", "folder", "subject", "from", "sender", "to", "cc", "bcc", "replyTo", "hasAttachments",
+	"importance", "categories", "flag", "isRead", "isDraft", "receivedDateTime", "sentDateTime", "conversationId", "internetMessageId",
+	"bodyPreview", "calendar", "organizer", "attendees", "location", "start", "end", "isAllDay", "isCancelled", "isOrganizer",
+	"isOnlineMeeting", "showAs", "sensitivity", "responseStatus", "instanceKind", "seriesMasterId"}
+
+// envelopeNames are those that a message or meeting read at content ids does not have.
+var envelopeNames = []string{"subject", "from", "sender", "to", "cc", "bcc", "replyTo", "organizer", "attendees", "location"}
 
 const maxFilter = 4096 // bytes of an expression
 
-// CompileFilter compiles an expression, which must be true or false. The same message must always get the same verdict,
-// so there is no now().
+// CompileFilter compiles an expression, which must be true or false. The same item must always get the same verdict, so
+// there is no now().
 func CompileFilter(source string) (*Filter, error) {
 	if len(source) > maxFilter {
 		return nil, fmt.Errorf("expression of %d bytes: at most %d", len(source), maxFilter)
@@ -115,7 +139,7 @@ func filterError(source string, err error) error {
 // String is the expression as it was written.
 func (f *Filter) String() string { return f.source }
 
-// Reads is how much of a message the expression looks at.
+// Reads is how much of a message or meeting the expression looks at.
 func (f *Filter) Reads() event.Content {
 	uses := func(name string) bool { return slices.Contains(f.names, name) }
 	switch {
@@ -136,13 +160,13 @@ func (f *Filter) For(m Mailbox) *Filter {
 
 var (
 	errUnbound   = errors.New("filter uses mailbox and was not made for one")
-	errNoVerdict = errors.New("filter cannot be evaluated on this message") // what expr says may quote the message
+	errNoVerdict = errors.New("filter cannot be evaluated on this item") // what expr says may quote the item
 )
 
 // Match evaluates the expression on an event's name, message and folder, which may be nil.
 func (f *Filter) Match(name string, m *event.Message, in *event.Folder) (bool, error) {
 	env := facts{
-		Event: name, Subject: m.Subject, To: people(m.ToRecipients), Cc: people(m.CcRecipients), Bcc: people(m.BccRecipients),
+		Area: event.AreaMail, Event: name, Subject: m.Subject, To: people(m.ToRecipients), Cc: people(m.CcRecipients), Bcc: people(m.BccRecipients),
 		ReplyTo: people(m.ReplyTo), HasAttachments: m.HasAttachments, Importance: m.Importance, Categories: m.Categories,
 		Flag: m.Flag, IsRead: m.IsRead, IsDraft: m.IsDraft, ReceivedDateTime: event.ParseTime(m.ReceivedDateTime),
 		SentDateTime: event.ParseTime(m.SentDateTime), ConversationID: m.ConversationID, InternetMessageID: m.InternetMessageID,
@@ -157,6 +181,30 @@ func (f *Filter) Match(name string, m *event.Message, in *event.Folder) (bool, e
 	if in != nil {
 		env.Folder = folder(*in)
 	}
+	return f.verdict(env)
+}
+
+// MatchMeeting evaluates the expression on an event's name, meeting and calendar, which may be nil. The organizer is also
+// who it is from, and the attendees whom it is to, so that one expression serves both areas.
+func (f *Filter) MatchMeeting(name string, m *event.Meeting, in *event.Calendar) (bool, error) {
+	env := facts{
+		Area: event.AreaCalendar, Event: name, Subject: m.Subject, HasAttachments: m.HasAttachments, Importance: m.Importance,
+		Categories: m.Categories, BodyPreview: m.BodyPreview, Attendees: attendees(m.Attendees), Location: m.Location,
+		Start: instant(m.Start), End: instant(m.End), IsAllDay: m.IsAllDay, IsCancelled: m.IsCancelled, IsOrganizer: m.IsOrganizer,
+		IsOnlineMeeting: m.IsOnline, ShowAs: m.ShowAs, Sensitivity: m.Sensitivity, ResponseStatus: m.Response,
+		InstanceKind: m.InstanceKind, SeriesMasterID: m.SeriesMasterID,
+	}
+	if m.Organizer != nil {
+		env.Organizer = person(*m.Organizer)
+	}
+	if in != nil {
+		env.Calendar = calendar(*in)
+	}
+	env.From, env.To = env.Organizer, env.Attendees
+	return f.verdict(env)
+}
+
+func (f *Filter) verdict(env facts) (bool, error) {
 	switch {
 	case f.mailbox != nil:
 		env.Mailbox = *f.mailbox
@@ -177,4 +225,20 @@ func people(list []event.Address) []person {
 		out[i] = person(a)
 	}
 	return out
+}
+
+func attendees(list []event.Attendee) []person {
+	out := make([]person, len(list))
+	for i, a := range list {
+		out[i] = person{a.Name, a.Address}
+	}
+	return out
+}
+
+// instant is a moment on one line with all others: a date is its midnight in UTC.
+func instant(m event.Moment) time.Time {
+	if m.Date != "" {
+		return event.ParseTime(m.Date + "T00:00:00Z")
+	}
+	return event.ParseTime(m.DateTime)
 }

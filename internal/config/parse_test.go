@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -180,11 +181,11 @@ func TestMistakes(t *testing.T) {
 		{"alias twice", "[sales@contoso.com]", "[{address: a@b.c, alias: x}, {address: d@e.f, alias: x}]", `9: mailboxes "a@b.c" and "d@e.f" would share the name "x" in subjects: give them different aliases`},
 		{"alias like a digest", "[sales@contoso.com]", "[sales@contoso.com, {address: d@e.f, alias: m-kmnbmntb3qlv2p7i}]", `9: mailboxes "sales@contoso.com" and "d@e.f" would share the name "m-kmnbmntb3qlv2p7i" in subjects: give them different aliases`},
 
-		{"no mail", "    mail: {folders: [inbox]}\n", "", `7: watch "sales" watches nothing: give it mail`},
-		{"calendar", "mail:", "calendar: {calendars: [default]}\n    mail:", `10: calendar is not supported by this version: leave it out`},
+		{"no mail", "    mail: {folders: [inbox]}\n", "", `7: watch "sales" watches nothing: give it mail or calendar`},
 		{"rich", "mail:", "rich: true\n    mail:", `10: rich is not supported by this version: leave it out`},
 		{"event", "folders: [inbox]", "events: [arrived]", `10: unknown event "arrived"; there are received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated`},
 		{"event twice", "folders: [inbox]", "events: [sent, sent]", `10: event "sent" stands twice: keep one`},
+		{"event without a name", "folders: [inbox]", "events: ['']", `10: unknown event ""; there are received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated`},
 		{"no events", "folders: [inbox]", "events: []", `10: events: list at least one of received, sent, draft, read, unread, flagged, categorized, moved, deleted, updated`},
 		{"event of reference", "mail: {folders: [inbox]}", "mail: {events: [received]}\n    content: reference", `10: unknown event "received"; there are created, updated, deleted`},
 		{"folders", "[inbox]", `["", "!", "a//b", "/a", "a/", "!!a"]`, `10: folder "" is empty: write a well-known name, an id, a path such as "Inbox/Invoices", or all
@@ -364,6 +365,7 @@ func FuzzParse(f *testing.F) {
 			f.Add(b)
 		}
 	}
+	f.Add([]byte(meetings))
 	f.Add([]byte("a: &x [*x]\n? b\n: !t c\n<<: *x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse("f", data)
@@ -379,7 +381,10 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("no line in %q", err)
 		}
 		for _, w := range file.Watches {
-			if _, ok := file.Connections[w.Connection]; !ok || !isName(w.Name) || len(w.Mailboxes) == 0 || len(w.Mail.Folders) == 0 || len(w.Mail.Events) == 0 {
+			mail, calendar := len(w.Mail.Folders) > 0, len(w.Calendar.Calendars) > 0
+			if _, ok := file.Connections[w.Connection]; !ok || !isName(w.Name) || len(w.Mailboxes) == 0 || !mail && !calendar ||
+				len(w.Mail.Events) > 0 != mail || len(w.Calendar.Events) > 0 != calendar ||
+				len(w.Calendar.Starting) > 0 != slices.Contains(w.Calendar.Events, event.Starting) {
 				t.Errorf("watch %+v was let through", w)
 			}
 			for _, m := range w.Mailboxes {

@@ -18,12 +18,11 @@ func (p *parse) watch(name string, k, v ast.Node) string {
 		p.bad(k, "watch name %q: it stands in subjects, %s", name, nameRule)
 	}
 	w := Watch{Name: name, Content: event.ContentEnvelope, Delivery: DeliveryAuto}
-	var mail ast.Node
 	at := p.fields(v, "watch", map[string]func(ast.Node){
 		"connection": func(n ast.Node) { w.Connection = p.text(n, "connection") },
 		"mailboxes":  func(n ast.Node) { w.Mailboxes = p.mailboxes(n) },
-		"mail":       func(n ast.Node) { mail = n },
-		"calendar":   p.later("calendar", "leave it out"),
+		"mail":       func(ast.Node) {}, // read below, when the content level is known
+		"calendar":   func(n ast.Node) { w.Calendar = p.calendar(n) },
 		"when":       func(n ast.Node) { w.When = p.filter(n) },
 		"content":    func(n ast.Node) { w.Content = p.content(n) },
 		"delivery":   func(n ast.Node) { w.Delivery = p.delivery(n) },
@@ -40,20 +39,36 @@ func (p *parse) watch(name string, k, v ast.Node) string {
 	if _, ok := at["mailboxes"]; !ok {
 		p.bad(k, "watch %q has no mailboxes: list at least one address", name)
 	}
-	if mail == nil {
-		p.bad(k, "watch %q watches nothing: give it mail", name)
-	} else {
-		w.Mail = p.mail(mail, w.Content)
+	mail, hasMail := at["mail"]
+	if hasMail {
+		w.Mail = p.mail(mail.value, w.Content)
 	}
-	if w.Content == event.ContentReference && w.Delivery == DeliveryPoll {
-		p.bad(at["content"].value, "content: reference hands on notifications, and delivery poll has none: write content ids, or delivery auto")
+	calendar, hasCalendar := at["calendar"]
+	if !hasMail && !hasCalendar {
+		p.bad(k, "watch %q watches nothing: give it mail or calendar", name)
 	}
-	if w.Content == event.ContentReference && w.When != nil {
-		p.bad(at["when"].value, "when: with content reference nothing is read that could be filtered: leave it out, or write content ids")
+	if w.Content == event.ContentReference {
+		p.reference(&w, at)
 	}
 	p.reach(&w, at)
+	if hasCalendar {
+		p.allDay(&w, calendar)
+	}
 	p.file.Watches = append(p.file.Watches, w)
 	return w.Connection
+}
+
+// reference refuses what does not go with notifications that are handed on unread.
+func (p *parse) reference(w *Watch, at map[string]entry) {
+	if w.Delivery == DeliveryPoll {
+		p.bad(at["content"].value, "content: reference hands on notifications, and delivery poll has none: write content ids, or delivery auto")
+	}
+	if w.When != nil {
+		p.bad(at["when"].value, "when: with content reference nothing is read that could be filtered: leave it out, or write content ids")
+	}
+	if _, ok := at["calendar"]; ok { // W-13, S-27
+		p.bad(at["content"].value, "content: reference hands on notifications, and those of meetings do not name the calendar: write content ids, or leave calendar out")
+	}
 }
 
 func (p *parse) mailboxes(n ast.Node) (out []Mailbox) {
@@ -139,7 +154,7 @@ func (p *parse) mail(n ast.Node, content event.Content) (m Mail) {
 		known = event.NotificationEvents
 	}
 	at := p.fields(n, "mail", map[string]func(ast.Node){
-		"folders": func(v ast.Node) { m.Folders = p.folders(v) },
+		"folders": func(v ast.Node) { m.Folders = p.refs(v, folderRefs) },
 		"events":  func(v ast.Node) { m.Events = p.events(v, known) },
 	})
 	if _, ok := at["folders"]; !ok {
@@ -152,10 +167,8 @@ func (p *parse) mail(n ast.Node, content event.Content) (m Mail) {
 }
 
 func (p *parse) events(n ast.Node, known []string) (out []string) {
-	p.list(n, "events", func(v ast.Node) {
-		name := p.text(v, "events")
+	p.words(n, "events", func(v ast.Node, name string) {
 		switch {
-		case name == "":
 		case !slices.Contains(known, name):
 			p.bad(v, "unknown event %q; there are %s", name, strings.Join(known, ", "))
 		case slices.Contains(out, name):
@@ -170,27 +183,41 @@ func (p *parse) events(n ast.Node, known []string) (out []string) {
 	return out
 }
 
-func (p *parse) folders(n ast.Node) (out []FolderRef) {
+// words reads a list of texts; what is no text is a mistake, and left out.
+func (p *parse) words(n ast.Node, what string, fn func(v ast.Node, word string)) {
+	p.list(n, what, func(v ast.Node) {
+		before := len(p.problems)
+		if word := p.text(v, what); len(p.problems) == before {
+			fn(v, word)
+		}
+	})
+}
+
+// refKind is what a list of references names.
+type refKind struct {
+	one, many string
+	remedy    string
+	problem   func(name string) string // what is wrong with a name; empty when nothing is
+}
+
+var folderRefs = refKind{"folder", "folders", `write a well-known name, an id, a path such as "Inbox/Invoices", or all`, folderProblem}
+
+func (p *parse) refs(n ast.Node, k refKind) (out []FolderRef) {
 	before := len(p.problems)
 	seen := map[string]bool{}
-	p.list(n, "folders", func(v ast.Node) {
-		known := len(p.problems)
-		written := p.text(v, "folders")
-		if len(p.problems) > known {
-			return
-		}
+	p.words(n, k.many, func(v ast.Node, written string) {
 		name, exclude := strings.CutPrefix(written, "!")
-		switch problem := folderProblem(name); {
+		switch problem := k.problem(name); {
 		case problem != "":
-			p.bad(v, `folder %q %s: write a well-known name, an id, a path such as "Inbox/Invoices", or all`, written, problem)
+			p.bad(v, "%s %q %s: %s", k.one, written, problem, k.remedy)
 		case seen[strings.ToLower(name)]:
-			p.bad(v, "folder %q stands twice: keep one", name)
+			p.bad(v, "%s %q stands twice: keep one", k.one, name)
 		}
 		seen[strings.ToLower(name)] = true
 		out = append(out, FolderRef{Name: name, Exclude: exclude})
 	})
 	if len(p.problems) == before && !slices.ContainsFunc(out, func(f FolderRef) bool { return !f.Exclude }) {
-		p.bad(n, "folders: nothing is left to watch: list at least one folder, or all")
+		p.bad(n, "%s: nothing is left to watch: list at least one %s, or all", k.many, k.one)
 	}
 	// First what is watched, then what is left out of it, whatever their order in the file.
 	slices.SortStableFunc(out, func(a, b FolderRef) int {
