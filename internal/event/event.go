@@ -1,5 +1,5 @@
 // Package event holds the words of what triggerd publishes: the event with its CloudEvents attributes, the normalized
-// message it tells about, its deterministic id, and its JSON Schema. It is a leaf: everybody may import it.
+// message or meeting it tells about, its deterministic id, and its JSON Schema. It is a leaf: everybody may import it.
 package event
 
 import (
@@ -33,7 +33,7 @@ const (
 	Updated     = "updated"
 )
 
-// Created is the third name that a notification event may have, beside Updated and Deleted.
+// Created is a name of notification and calendar events, beside Updated and Deleted.
 const Created = "created"
 
 // MailEvents lists the names of mail events in the order of the documentation.
@@ -61,7 +61,7 @@ type Event struct {
 	Area         string         `json:"area"`
 	Name         string         `json:"name"`
 	Source       string         `json:"source"`  // urn:triggerd:<tenant id>:<mailbox>
-	Subject      string         `json:"subject"` // messages/<id>
+	Subject      string         `json:"subject"` // messages/<id> or events/<id>
 	Time         time.Time      `json:"time"`    // when it happened in the mailbox, as far as Graph tells; UTC
 	Watch        string         `json:"watch"`
 	Mailbox      string         `json:"mailbox"` // the mailbox's token in NATS subjects

@@ -12,7 +12,7 @@ const Envelope = "envelope"
 var schemaFiles embed.FS
 
 // schemaNames lists the schemas: of the data of each area, and of the whole event.
-var schemaNames = []string{AreaMail, AreaNotification, AreaConnection, AreaSubscription, AreaWatch, Envelope}
+var schemaNames = []string{AreaMail, AreaCalendar, AreaNotification, AreaConnection, AreaSubscription, AreaWatch, Envelope}
 
 // Schema returns the JSON Schema (draft 2020-12) of the data of an area's events, or of the Envelope; ok is false when
 // there is none of that name. Its $id is SchemaID(name). The caller owns the bytes.

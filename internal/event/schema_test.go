@@ -74,7 +74,7 @@ func validateEvent(v any) error {
 }
 
 func TestSchemasAreNamedAndComplete(t *testing.T) {
-	for _, name := range []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope} {
+	for _, name := range []string{event.AreaMail, event.AreaCalendar, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope} {
 		b, ok := event.Schema(name)
 		if !ok {
 			t.Fatalf("there is no schema %s", name)
@@ -98,12 +98,12 @@ func TestSchemasAreNamedAndComplete(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"", "calendar", "../go.mod", "mail.v1"} {
+	for _, name := range []string{"", "contacts", "../go.mod", "mail.v1"} {
 		if b, ok := event.Schema(name); ok || b != nil {
 			t.Errorf("Schema(%q) gave %d bytes", name, len(b))
 		}
 	}
-	if len(event.Schemas()) != 6 {
+	if len(event.Schemas()) != 7 {
 		t.Errorf("%d schemas", len(event.Schemas()))
 	}
 }
@@ -169,11 +169,13 @@ func mismatches(o object, v any) (out []string) {
 
 func TestSchemaAndStructsAreTheSame(t *testing.T) {
 	mail, _ := event.Schema(event.AreaMail)
+	calendar, _ := event.Schema(event.AreaCalendar)
 	connection, _ := event.Schema(event.AreaConnection)
 	subscription, _ := event.Schema(event.AreaSubscription)
 	watch, _ := event.Schema(event.AreaWatch)
 	root := parse(t, mail)
 	message := parse(t, root.Defs["message"])
+	meetings := parse(t, calendar)
 	// Data.Message is a pointer because notification events have none; mail events always do.
 	if !slices.Contains(root.Required, "message") {
 		t.Error("message is not required")
@@ -192,6 +194,16 @@ func TestSchemaAndStructsAreTheSame(t *testing.T) {
 		{"address", parse(t, root.Defs["address"]), event.Address{}},
 		{"message", message, event.Message{}},
 		{"body", parse(t, message.Properties["body"]), event.Body{}},
+		{"data of a meeting", meetings, event.CalendarData{}},
+		{"calendar item", parse(t, meetings.Defs["item"]), event.CalendarItem{}},
+		{"calendar", parse(t, meetings.Defs["calendar"]), event.Calendar{}},
+		{"moment", parse(t, meetings.Defs["moment"]), event.Moment{}},
+		{"span", parse(t, meetings.Defs["span"]), event.Span{}},
+		{"reschedule", parse(t, meetings.Defs["reschedule"]), event.Reschedule{}},
+		{"responseChange", parse(t, meetings.Defs["responseChange"]), event.ResponseChange{}},
+		{"startingSoon", parse(t, meetings.Defs["startingSoon"]), event.StartingSoon{}},
+		{"attendee", parse(t, meetings.Defs["attendee"]), event.Attendee{}},
+		{"meeting", parse(t, meetings.Defs["meeting"]), event.Meeting{}},
 		{"connection", parse(t, connection), event.ConnectionData{}},
 		{"subscription", parse(t, subscription), event.SubscriptionData{}},
 		{"watch", parse(t, watch), event.WatchData{}},
@@ -239,7 +251,7 @@ func TestEnvelopeSchemaKnowsEveryAttribute(t *testing.T) {
 	if err := json.Unmarshal(root.Properties["via"], &via); err != nil {
 		t.Fatal(err)
 	}
-	if want := []event.Via{event.ViaPush, event.ViaPoll, event.ViaTrueUp, event.ViaStart, event.ViaReplay}; !slices.Equal(via.Enum, want) {
+	if want := []event.Via{event.ViaPush, event.ViaPoll, event.ViaTrueUp, event.ViaStart, event.ViaReplay, event.ViaClock}; !slices.Equal(via.Enum, want) {
 		t.Errorf("via is one of %v, want %v", via.Enum, want)
 	}
 }

@@ -42,8 +42,8 @@ var (
 
 // Events lists the names of every area.
 var Events = map[string][]string{
-	AreaMail: MailEvents, AreaNotification: NotificationEvents, AreaConnection: ConnectionEvents,
-	AreaSubscription: SubscriptionEvents, AreaWatch: WatchEvents,
+	AreaMail: MailEvents, AreaCalendar: CalendarEvents, AreaNotification: NotificationEvents,
+	AreaConnection: ConnectionEvents, AreaSubscription: SubscriptionEvents, AreaWatch: WatchEvents,
 }
 
 // Origin is whose mailbox an event is about.
