@@ -14,11 +14,12 @@ import (
 const (
 	day = 24 * time.Hour
 
-	defaultPast, maxPast     = 7 * day, 366 * day
-	defaultFuture, minFuture = 180 * day, time.Hour
-
-	// maxWindow is the longest span that Graph shows of a calendar at once; it answers ErrorCalendarViewRangeTooBig beyond.
-	maxWindow = 1825 * day
+	// Graph shows no more than 1825 days of a calendar at once. All watches over it share one window, which reaches further
+	// than they want, by an eighth of the future at most, so that it need not be asked for anew as time goes on; with these
+	// limits it stays below.
+	// Source: github.com/microsoftgraph/microsoft-graph-docs/issues/6284 (checked 2026-11-29).
+	defaultPast, maxPast                = 7 * day, 366 * day
+	defaultFuture, minFuture, maxFuture = 180 * day, time.Hour, 1280 * day
 
 	defaultLead, maxLead = 15 * time.Minute, 30 * day
 	maxLeads             = 8
@@ -65,14 +66,10 @@ func (p *parse) calendar(n ast.Node) Calendar {
 
 // window reads how far a calendar is looked at.
 func (p *parse) window(n ast.Node, c *Calendar) {
-	before := len(p.problems)
 	p.fields(n, "window", map[string]func(ast.Node){
 		"past":   func(v ast.Node) { c.Past = p.within(v, "past", 0, maxPast, "0d to 366d, such as 7d") },
-		"future": func(v ast.Node) { c.Future = p.within(v, "future", minFuture, maxWindow, "1h to 1825d, such as 180d") },
+		"future": func(v ast.Node) { c.Future = p.within(v, "future", minFuture, maxFuture, "1h to 1280d, such as 180d") },
 	})
-	if len(p.problems) == before && c.Past+c.Future > maxWindow {
-		p.bad(n, "window: past and future are more than 1825d together, which is all that Graph shows at once: make one shorter")
-	}
 }
 
 // within reads a duration that has limits, which the text tells. After a mistake it is the highest, so that nothing that
@@ -126,7 +123,7 @@ func (p *parse) timeZone(n ast.Node) string {
 	return name
 }
 
-// allDay warns of mailboxes where nobody can know when all-day meetings start: the settings of others cannot be read.
+// allDay warns of mailboxes whose own time zone cannot be known: the settings of others cannot be read.
 func (p *parse) allDay(w *Watch, calendar entry) {
 	c, ok := p.file.Connections[w.Connection]
 	if !ok || c.Auth != AuthDelegated || len(w.Calendar.Starting) == 0 || w.Calendar.TimeZone != "" {
@@ -134,7 +131,7 @@ func (p *parse) allDay(w *Watch, calendar entry) {
 	}
 	for _, m := range w.Mailboxes {
 		if !m.IsMe() {
-			p.warn(calendar.key, "calendar: the time zone of mailbox %q cannot be read with delegated access, so its all-day meetings start at midnight UTC: give time_zone", m.Address)
+			p.warn(calendar.key, "calendar: the time zone of mailbox %q cannot be read with delegated access, so its all-day meetings start in the zone they were made in: give time_zone", m.Address)
 		}
 	}
 }
