@@ -220,7 +220,7 @@ func (f *File) Needs(connection string) (n Needs) {
 	for i := range f.Watches {
 		if w := &f.Watches[i]; w.Connection == connection {
 			for _, m := range w.Mailboxes {
-				n = n.and(w.Needs(auth, m))
+				n = n.And(w.Needs(auth, m))
 			}
 		}
 	}
@@ -236,7 +236,8 @@ func (w *Watch) Needs(auth Auth, m Mailbox) Needs {
 	return Needs{Mail: mail, Calendar: calendar, Settings: len(w.Calendar.Starting) > 0 && w.Calendar.TimeZone == ""}
 }
 
-func (n Needs) and(o Needs) Needs {
+// And is what both have to read.
+func (n Needs) And(o Needs) Needs {
 	return Needs{n.Mail || o.Mail, n.MailShared || o.MailShared, n.Calendar || o.Calendar, n.CalendarShared || o.CalendarShared, n.Settings || o.Settings}
 }
 
