@@ -36,6 +36,14 @@ var migrations = [...]func(*bolt.Tx) error{
 		_, err := tx.CreateBucketIfNotExists(bucketWatches)
 		return err
 	},
+	func(tx *bolt.Tx) error { // calendars
+		for _, name := range [][]byte{bucketMeetings, bucketAlarms, bucketTold} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 }
 
 var (

@@ -14,6 +14,16 @@ type Mailbox struct {
 	Folders    map[string]FolderInfo `json:"folders,omitempty"`
 	FoldersAt  time.Time             `json:"folders_at,omitzero"` // when Folders was read
 	SweptAt    time.Time             `json:"swept_at,omitzero"`   // when items last seen long ago were forgotten
+
+	Calendars   map[string]CalendarInfo `json:"calendars,omitempty"`   // by id; replaced, never changed in place
+	CalendarsAt time.Time               `json:"calendars_at,omitzero"` // when Calendars was read
+	TimeZone    string                  `json:"time_zone,omitzero"`    // the mailbox's own, as Graph names it; empty: not known
+}
+
+// CalendarInfo is what is known of a calendar.
+type CalendarInfo struct {
+	Name      string `json:"name"`
+	IsDefault bool   `json:"is_default,omitzero"`
 }
 
 // FolderInfo is what is known of a mail folder. Values are never changed in place.
@@ -23,11 +33,22 @@ type FolderInfo struct {
 	WellKnown string `json:"well_known,omitzero"`
 }
 
-// Feed is one mail folder of one mailbox: the unit that has one cursor and at most one subscription.
+// FeedKind is what a feed reads.
+type FeedKind string
+
+// The kinds.
+const (
+	MailFolder    FeedKind = ""              // one mail folder, with at most one subscription
+	CalendarFeed  FeedKind = "calendar"      // one calendar
+	Announcements FeedKind = "announcements" // no cursor: the subscription on the events of all calendars of a mailbox (S-27)
+)
+
+// Feed is one mail folder or calendar of one mailbox: the unit that has one cursor.
 type Feed struct {
 	Num       uint32    `json:"num"` // assigned by PutFeed
 	Mailbox   uint32    `json:"mailbox"`
-	FolderID  string    `json:"folder_id"`
+	Kind      FeedKind  `json:"kind,omitzero"`
+	FolderID  string    `json:"folder_id"`  // or the calendar's id; empty for Announcements
 	CreatedAt time.Time `json:"created_at"` // what is older was there before the feed
 
 	Cursor      string        `json:"cursor,omitzero"`       // delta link, opaque; empty until the baseline is complete
@@ -38,6 +59,10 @@ type Feed struct {
 
 	Watches  map[string]time.Time `json:"watches,omitempty"`  // watch → since when it follows this feed; replaced, never changed in place
 	Starting map[string]bool      `json:"starting,omitempty"` // watches that joined a read feed and still want what was there before; replaced likewise
+
+	WindowStart time.Time `json:"window_start,omitzero"` // of a calendar: what the cursor was asked for (D-35)
+	WindowEnd   time.Time `json:"window_end,omitzero"`
+	Alarms      string    `json:"alarms,omitzero"` // for which lead times and in which zones alarms are stored
 
 	PushAt    time.Time `json:"push_at,omitzero"`   // last notification that a round confirmed
 	MissedAt  time.Time `json:"missed_at,omitzero"` // last change found that push never announced

@@ -51,6 +51,7 @@ type Store struct {
 	pulse  chan struct{} // from the committer, whenever it is free
 	quit   chan struct{} // closed by Close
 	done   chan struct{} // closed when the committer has ended
+	alarms chan struct{} // alarms were added
 	failed chan error    // holds the error after which nothing may be written any more
 
 	mu          sync.RWMutex // guards everything below; never held across a commit
@@ -90,7 +91,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		db: db, path: path, opts: opts,
-		ops: make(chan *op, 4096), pulse: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}), failed: make(chan error, 1),
+		ops: make(chan *op, 4096), pulse: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}), alarms: make(chan struct{}, 1), failed: make(chan error, 1),
 		mailboxes: map[uint32]*Mailbox{}, feeds: map[uint32]*Feed{}, subs: map[string]*Subscription{}, connections: map[string]*Connection{}, watches: map[string]*Watch{},
 		expected: map[[32]byte]uint32{}, inbox: newInboxIndex(), outbox: outboxIndex{wake: make(chan struct{}, 1)}, counters: map[string]uint64{},
 	}

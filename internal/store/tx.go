@@ -31,10 +31,14 @@ var (
 	bucketQuarantine    = []byte("quarantine")    // sequence → Quarantine
 	bucketConnections   = []byte("connections")   // name → Connection
 	bucketWatches       = []byte("watches")       // name, mailbox → Watch
+	bucketMeetings      = []byte("meetings")      // feed num + MeetingKey → Meeting
+	bucketAlarms        = []byte("alarms")        // unix milliseconds + digest → Alarm
+	bucketTold          = []byte("told")          // keys of alarms that were told
 )
 
 var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds, bucketSubscriptions, bucketItems, bucketReferences,
-	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine, bucketConnections, bucketWatches}
+	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine, bucketConnections, bucketWatches,
+	bucketMeetings, bucketAlarms, bucketTold}
 
 // appendFill is how full pages of buckets are packed whose keys only ever grow.
 const appendFill = 0.95
@@ -168,6 +172,9 @@ func (tx *Tx) DeleteFeed(num uint32) error {
 		if err := tx.Settle(e, Filtered); err != nil {
 			return err
 		}
+	}
+	if err := tx.forgetMeetings(num); err != nil {
+		return err
 	}
 	tx.onCommit(func() { delete(tx.s.feeds, num) })
 	return tx.bucket(bucketFeeds).Delete(key32(num))
