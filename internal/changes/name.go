@@ -20,6 +20,7 @@ const Slack = 5 * time.Minute
 // Filter decides whether a watch wants an event.
 type Filter interface {
 	Match(name string, m *event.Message, f *event.Folder) (bool, error)
+	MatchMeeting(name string, m *event.Meeting, c *event.Calendar) (bool, error)
 }
 
 // Watch is one watch over one mailbox, with its folders resolved.
@@ -33,6 +34,10 @@ type Watch struct {
 	Since   time.Time       // what came earlier is not published when a folder is read for the first time
 	Joined  time.Time       // when the watch began; what came between Since and Joined is published via "start"
 	Filter  Filter          // nil: all
+
+	Past, Future time.Duration   // of a calendar: which meetings, counted from now
+	Starting     []time.Duration // how long before a meeting it is told
+	Zone         *time.Location  // in which all-day meetings start; nil: the one they were made in
 }
 
 // Mailbox is what naming must know of a mailbox.

@@ -241,6 +241,10 @@ func (f filter) Match(name string, m *event.Message, _ *event.Folder) (bool, err
 	return f(name, m)
 }
 
+func (f filter) MatchMeeting(name string, m *event.Meeting, _ *event.Calendar) (bool, error) {
+	return f(name, &event.Message{Subject: m.Subject})
+}
+
 func TestFilter(t *testing.T) {
 	w := watch("sales", event.ContentIDs, "in")
 	w.Filter = filter(func(_ string, m *event.Message) (bool, error) { return m.Subject == "Invoice", nil })
