@@ -62,7 +62,7 @@ func (o *Origin) Mailbox() Mailbox { return Mailbox{ID: o.UserID, Alias: o.Alias
 type SubscriptionData struct {
 	Mailbox    Mailbox   `json:"mailbox"`
 	Connection string    `json:"connection"`
-	Folder     Folder    `json:"folder"`
+	Folder     *Folder   `json:"folder,omitempty"`  // nil: it is for all calendars of the mailbox
 	ID         string    `json:"id"`                // of the subscription at Graph
 	ExpiresAt  time.Time `json:"expiresAt"`         // UTC
 	RenewAt    time.Time `json:"renewAt,omitzero"`  // when it is next to be renewed; UTC
@@ -77,6 +77,7 @@ type WatchData struct {
 	FreshAt    time.Time `json:"freshAt,omitzero"`   // everything that happened before is known; UTC
 	Since      time.Time `json:"since,omitzero"`     // recovered: when it had become stale; gap_closed: when the gap began; UTC
 	Folder     *Folder   `json:"folder,omitempty"`   // gap_closed: where
+	Calendar   *Calendar `json:"calendar,omitempty"` // gap_closed: or there
 	Published  int       `json:"published,omitzero"` // gap_closed: how many events the difference was
 	Reason     string    `json:"reason,omitzero"`    // in words
 }

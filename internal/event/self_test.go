@@ -63,7 +63,7 @@ func TestEventsOfTriggerdItself(t *testing.T) {
 func TestExamplesOfTriggerdItself(t *testing.T) {
 	at := time.Date(2026, 11, 23, 9, 31, 19, 482e6, time.UTC)
 	o := event.Origin{Tenant: tenant, Watch: "sales", Token: "desk", Alias: "desk"}
-	inbox := event.Folder{ID: "AQMkADNkNAAAAgEMAAAA", WellKnownName: "inbox", Path: "Inbox"}
+	inbox := &event.Folder{ID: "AQMkADNkNAAAAgEMAAAA", WellKnownName: "inbox", Path: "Inbox"}
 	failed, err := event.NewSubscriptionEvent(o, event.RenewalFailed, at, event.SubscriptionData{
 		Connection: "contoso", Folder: inbox, ID: "7f105c7d-2dc5-4530-97cd-4e7ae6534c07", ExpiresAt: at.Add(70 * time.Hour), RenewAt: at.Add(time.Minute),
 		Failures: 1, Reason: "status 503",
@@ -72,7 +72,7 @@ func TestExamplesOfTriggerdItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed, err := event.NewWatchEvent(o, event.GapClosed, at, event.WatchData{
-		Connection: "contoso", FreshAt: at.Add(-2 * time.Second), Since: at.Add(-3 * time.Hour), Folder: &inbox, Published: 17, Reason: "resync",
+		Connection: "contoso", FreshAt: at.Add(-2 * time.Second), Since: at.Add(-3 * time.Hour), Folder: inbox, Published: 17, Reason: "resync",
 	})
 	if err != nil {
 		t.Fatal(err)
