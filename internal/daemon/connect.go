@@ -93,6 +93,12 @@ func watch(reachable bool, file *config.File, w *config.Watch, m config.Mailbox)
 	for _, f := range w.Mail.Folders {
 		out.Folders = append(out.Folders, delta.FolderRef(f))
 	}
+	c := &w.Calendar
+	for _, f := range c.Calendars {
+		out.Calendars = append(out.Calendars, delta.FolderRef(f))
+	}
+	out.Meetings, out.Past, out.Future, out.Starting, out.TimeZone = c.Events, c.Past, c.Future, c.Starting, c.TimeZone
+	out.NoZone = file.Connections[w.Connection].Auth == config.AuthDelegated && !m.IsMe()
 	if w.When != nil {
 		out.Filter, out.Reads = w.When.For(m), w.When.Reads()
 	}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/triggerd/triggerd/internal/clock"
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/connections"
 	"github.com/triggerd/triggerd/internal/delta"
@@ -28,6 +29,7 @@ type generation struct {
 	delta         *delta.Room
 	subscriptions *subscriptions.Room
 	freshness     *freshness.Room
+	clock         *clock.Room
 	handlers      map[string]http.Handler // of the admin listener, by pattern
 }
 
@@ -43,6 +45,7 @@ func (d *Daemon) generation(file *config.File) (*generation, error) {
 		}
 	}
 	g.freshness = freshness.New(d.store, freshness.Options{Views: func() []freshness.View { return d.views(g) }, Started: d.started, Log: d.room("freshness")})
+	g.clock = clock.New(d.store, clock.Options{Agenda: g.delta.Agenda, Log: d.room("clock")})
 	g.handlers = g.connections.Handlers()
 	return g, nil
 }
@@ -133,9 +136,11 @@ func (g *generation) wants() []subscriptions.Want {
 		if f.Mailbox == config.Me {
 			owner = config.Me
 		}
-		out = append(out, subscriptions.Want{
-			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Resource: owner + "/mailFolders/" + f.FolderID + "/messages",
-		})
+		resource := owner + "/events" // of all calendars (S-26, S-27)
+		if f.FolderID != "" {
+			resource = owner + "/mailFolders/" + f.FolderID + "/messages"
+		}
+		out = append(out, subscriptions.Want{Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Resource: resource})
 	}
 	return out
 }
@@ -150,7 +155,7 @@ func (g *generation) resumed(connection string) {
 func (g *generation) run(ctx context.Context) error {
 	return runAll(ctx, map[string]runner{
 		"connections": g.connections.Run, "delta": g.delta.Run, "subscriptions": g.subscriptions.Run,
-		"freshness": g.freshness.Run,
+		"freshness": g.freshness.Run, "clock": g.clock.Run,
 	})
 }
 

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"slices"
 	"time"
 
 	"github.com/triggerd/triggerd/internal/event"
@@ -18,14 +19,14 @@ type announced struct {
 	outcome store.Outcome // of the looks of this round; empty when nothing changed
 }
 
-// announced reads what was accepted and is not settled.
-func (f *feed) announced() (*announcements, error) {
+// announced reads what was accepted for a feed and is not settled.
+func (r *Room) announced(feed uint32) (*announcements, error) {
 	a := &announcements{byItem: map[string]*announced{}}
-	if !f.mb.room.st.HasPending(f.num) {
+	if feed == 0 || !r.st.HasPending(feed) {
 		return a, nil
 	}
-	return a, f.mb.room.st.View(func(tx *store.Tx) error {
-		entries, err := tx.Pending(f.num, maxPending)
+	return a, r.st.View(func(tx *store.Tx) error {
+		entries, err := tx.Pending(feed, maxPending)
 		for _, e := range entries {
 			it := a.byItem[e.Item]
 			if it == nil {
@@ -62,6 +63,17 @@ func (a *announcements) drop(v verdict) {
 	}
 }
 
+// only are those that something can be said of: seen, read directly, or noted.
+func (a *announcements) only(sights map[string]sight, direct []string) *announcements {
+	out := &announcements{byItem: map[string]*announced{}}
+	for id, it := range a.byItem {
+		if _, seen := sights[id]; seen || id == "" || it.outcome != "" || slices.Contains(direct, id) {
+			out.byItem[id] = it
+		}
+	}
+	return out
+}
+
 type settlement struct {
 	entry   store.Entry
 	outcome store.Outcome
@@ -87,16 +99,16 @@ func (v *verdict) settle(tx *store.Tx) error {
 //
 // Change keys have no order that is documented, so a version that was not seen is taken for an older one only when a
 // notification accepted later is satisfied, or when the item was read directly after it was announced.
-func (a *announcements) judge(states map[string]*store.Item, folder string, fin *finish, now time.Time, lag time.Duration) (v verdict) {
-	confirmed := map[string]bool{}
-	for _, id := range fin.confirmed {
-		confirmed[id] = true
+func (a *announcements) judge(sights map[string]sight, confirmed []string, now time.Time, lag time.Duration) (v verdict) {
+	direct := map[string]bool{}
+	for _, id := range confirmed {
+		direct[id] = true
 	}
 	for id, it := range a.byItem {
-		state := states[id]
+		state := sights[id]
 		upTo := -1 // entries up to this one are accounted for
 		for i := range it.entries {
-			if id == "" || confirmed[id] || it.outcome == store.Quarantined || satisfied(&it.entries[i], state, it, folder) {
+			if id == "" || direct[id] || it.outcome == store.Quarantined || satisfied(&it.entries[i], state, it) {
 				upTo = i
 			}
 		}
@@ -115,21 +127,37 @@ func (a *announcements) judge(states map[string]*store.Item, folder string, fin 
 	return v
 }
 
+// sight is what is known now of an item that was announced; the zero value when nothing is.
+type sight struct {
+	known     bool
+	here      bool // in what the feed reads
+	changeKey string
+}
+
+// sightsOf are what is known of messages, for a folder.
+func sightsOf(items map[string]*store.Item, folder string) map[string]sight {
+	out := make(map[string]sight, len(items))
+	for id, it := range items {
+		out[id] = sight{true, it.GoneAt.IsZero() && it.FolderID == folder, it.ChangeKey}
+	}
+	return out
+}
+
 // satisfied reports whether what a notification announces is seen in what is known.
-func satisfied(e *store.Entry, state *store.Item, it *announced, folder string) bool {
+func satisfied(e *store.Entry, s sight, it *announced) bool {
 	switch {
 	case e.Change == event.Deleted:
-		return state == nil || !state.GoneAt.IsZero() || state.FolderID != folder
-	case state == nil:
+		return !s.here
+	case !s.known:
 		return false
 	case e.ChangeKey == "": // no etag: any look that changed something will do
 		return it.outcome != ""
 	}
-	return state.ChangeKey == e.ChangeKey
+	return s.changeKey == e.ChangeKey
 }
 
 // verdict is the outcome of the ith of the entries that are accounted for, last being the latest of them.
-func (it *announced) verdict(i, last int, state *store.Item) store.Outcome {
+func (it *announced) verdict(i, last int, s sight) store.Outcome {
 	if i < last && (it.entries[i].ChangeKey != it.entries[last].ChangeKey || it.entries[i].Change == event.Deleted) {
 		return store.Superseded
 	}
@@ -139,9 +167,9 @@ func (it *announced) verdict(i, last int, state *store.Item) store.Outcome {
 	switch {
 	case it.outcome != "":
 		return it.outcome
-	case state == nil:
+	case !s.known:
 		return store.Gone
-	case it.entries[i].ChangeKey != "" && state.ChangeKey != it.entries[i].ChangeKey && it.entries[i].Change != event.Deleted:
+	case it.entries[i].ChangeKey != "" && s.changeKey != it.entries[i].ChangeKey && it.entries[i].Change != event.Deleted:
 		return store.Superseded
 	}
 	return store.Duplicate

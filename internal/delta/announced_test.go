@@ -61,7 +61,7 @@ func TestJudge(t *testing.T) {
 			if tt.read {
 				fin.confirmed = []string{"i"}
 			}
-			v := a.judge(states, "in", fin, now, 30*time.Second)
+			v := a.judge(sightsOf(states, "in"), fin.confirmed, now, 30*time.Second)
 			var got []store.Outcome
 			for _, s := range v.settled {
 				got = append(got, s.outcome)

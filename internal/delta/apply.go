@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/triggerd/triggerd/internal/changes"
 	"github.com/triggerd/triggerd/internal/event"
@@ -24,9 +23,6 @@ type lookAt struct {
 	bad  error          // why it cannot be processed; it is parked
 	seen *event.Observed
 }
-
-// singleReads is how many items are read at a time by themselves; the client keeps the mailbox's limit (H-2).
-const singleReads = 3
 
 // observe turns the items of a page into looks, reading by itself what the page does not tell: items removed from the
 // folder (moved or deleted? D-10, D-30) and partial ones that were never seen whole (D-7).
@@ -69,7 +65,7 @@ func (r *round) observe(ctx context.Context, items []graph.Item) ([]lookAt, erro
 	if len(read) == 0 {
 		return looks, nil
 	}
-	if err := r.read(ctx, read); err != nil {
+	if err := r.readItems(ctx, read); err != nil {
 		return nil, err
 	}
 	for i := range looks {
@@ -95,7 +91,7 @@ func (r *round) known(id string) (ok bool, err error) {
 
 // lookUp reads items by themselves.
 func (r *round) lookUp(ctx context.Context, ids []string) ([]lookAt, error) {
-	if err := r.read(ctx, ids); err != nil {
+	if err := r.readItems(ctx, ids); err != nil {
 		return nil, err
 	}
 	looks := make([]lookAt, 0, len(ids))
@@ -105,45 +101,12 @@ func (r *round) lookUp(ctx context.Context, ids []string) ([]lookAt, error) {
 	return looks, nil
 }
 
-// errCorrupt marks an item that Graph itself cannot read (F: ErrorCorruptData).
-var errCorrupt = jsontext.Value(`"corrupt"`)
-
-// read fills fetched. What was read stays there when another read fails, so that a retry asks for the rest only.
-func (r *round) read(ctx context.Context, ids []string) error {
-	mb := r.f.mb
-	sel := event.Select(r.content)
-	got := make([]jsontext.Value, len(ids))
-	done := make([]bool, len(ids))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(singleReads)
-	for i, id := range ids {
-		if _, ok := r.fetched[id]; ok {
-			continue
-		}
-		g.Go(func() error {
-			it, err := mb.graph.Message(gctx, mb.target.Address, id, sel)
-			switch {
-			case errors.Is(err, graph.ErrMailboxUnavailable):
-				return err // 404 for the whole mailbox: nothing is known of the item
-			case errors.Is(err, graph.ErrNotFound):
-			case errors.Is(err, graph.ErrCorrupt):
-				got[i] = errCorrupt
-			case err != nil:
-				return err
-			default:
-				got[i] = it.Raw
-			}
-			done[i] = true
-			return nil
-		})
-	}
-	err := g.Wait()
-	for i, ok := range done {
-		if ok {
-			r.fetched[ids[i]] = got[i]
-		}
-	}
-	return err
+// readItems reads messages by themselves.
+func (r *round) readItems(ctx context.Context, ids []string) error {
+	mb, sel := r.f.mb, event.Select(r.content)
+	return r.singly(ctx, ids, func(ctx context.Context, id string) (graph.Item, error) {
+		return mb.graph.Message(ctx, mb.target.Address, id, sel)
+	})
 }
 
 func (r *round) single(id string) lookAt {
@@ -186,13 +149,16 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 	}
 	var v verdict
 	if fin != nil {
-		v = r.pending.judge(states.items, r.f.folder, fin, now, mb.room.opts.Lag)
+		v = r.pending.judge(sightsOf(states.items, r.f.folder), fin.confirmed, now, mb.room.opts.Lag)
 	}
 	var again []store.Quarantine
 	if fin != nil {
 		again = r.f.retried(fin.confirmed)
 	}
-	gap := r.gapClosed(fin, now, r.events+len(out.events))
+	var gap []event.Event
+	if fin != nil && fin.confirmed == nil {
+		gap = r.gapClosed(now, r.events+len(out.events))
+	}
 	err = mb.room.st.Update(func(tx *store.Tx) error {
 		if err := unpark(tx, again); err != nil { // before it is parked again
 			return err
@@ -214,7 +180,13 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 		if fin.confirmed != nil && len(v.settled) == 0 {
 			return nil
 		}
-		_, err := tx.UpdateFeed(r.f.num, func(f *store.Feed) { r.advance(f, fin, &v, now) })
+		_, err := tx.UpdateFeed(r.f.num, func(f *store.Feed) {
+			if fin.confirmed != nil {
+				pushed(f, len(v.settled), now)
+				return
+			}
+			r.advance(f, len(v.settled), now)
+		})
 		return err
 	})
 	if err != nil {
@@ -232,29 +204,6 @@ func (r *round) apply(looks []lookAt, fin *finish) error {
 		r.pending.drop(v)
 	}
 	return nil
-}
-
-// advance moves the feed's record to the end of the round.
-func (r *round) advance(f *store.Feed, fin *finish, v *verdict, now time.Time) {
-	if len(v.settled) > 0 {
-		f.PushAt = now
-		f.Announced += uint64(len(v.settled))
-	}
-	if fin.confirmed != nil {
-		return
-	}
-	f.Cursor, f.RoundAt, f.Content = r.cursor, r.started, r.content
-	if r.full {
-		f.TrueUpAt = r.started
-		f.Starting = nil
-		if f.BaselinedAt.IsZero() {
-			f.BaselinedAt = now
-		}
-	}
-	if r.missed > 0 {
-		f.Missed += r.missed
-		f.MissedAt = now
-	}
 }
 
 func (a *applied) write(tx *store.Tx, mailbox uint32) error {
@@ -400,8 +349,11 @@ func (r *round) look(l *lookAt, k known, now time.Time) (n named) {
 		return n
 	}
 	look := changes.Look{
-		ID: l.id, Old: old, New: l.seen, Level: level, At: now, Via: r.via(l.id), Baseline: r.rec.BaselinedAt.IsZero(),
-		Fresh: r.fresh, NewSince: r.newSince(l.id),
+		ID: l.id, Old: old, New: l.seen, Level: level, At: now, Via: r.via(r.pending.byItem[l.id] != nil), Baseline: r.rec.BaselinedAt.IsZero(),
+		Fresh: r.fresh, NewSince: r.rec.RoundAt.Add(-changes.Slack),
+	}
+	if r.phase == phaseConfirm {
+		look.NewSince = r.f.newSince(l.id, r.rec.RoundAt)
 	}
 	if look.Baseline && old != nil && l.seen != nil && old.FolderID == l.seen.FolderID && old.SeenAt.Before(r.rec.CreatedAt) {
 		look.Old = nil // remembered from a watch that ended: nobody was promised what happened since
@@ -482,23 +434,9 @@ func (r *round) account(l *lookAt, events int, now time.Time) {
 	} else {
 		r.pending.note(l.id, store.Filtered)
 	}
-	if r.full || events == 0 || r.f.pushSince.IsZero() || r.pending.byItem[l.id] != nil || l.seen == nil {
-		return
+	if events > 0 && r.pending.byItem[l.id] == nil && l.seen != nil {
+		r.late(l.seen.LastModified, now)
 	}
-	at := event.ParseTime(l.seen.LastModified)
-	if at.After(r.f.pushSince) && now.Sub(at) > r.f.mb.room.opts.PushLate {
-		r.missed++
-	}
-}
-
-func (r *round) via(id string) event.Via {
-	switch {
-	case r.pending.byItem[id] != nil:
-		return event.ViaPush
-	case r.full:
-		return event.ViaTrueUp
-	}
-	return event.ViaPoll
 }
 
 // small keeps what is short enough to be parked.

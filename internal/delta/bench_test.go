@@ -16,6 +16,7 @@ import (
 
 // instant is a Graph that answers at once with pages made beforehand, so that a benchmark measures triggerd alone.
 type instant struct {
+	Graph   // what is not read here
 	folders []graph.Folder
 	pages   []graph.Page // the nth page answers the link "n"; a first request is answered by page 0
 	last    string

@@ -26,15 +26,16 @@ const (
 	bodyPage = 50 // page size where bodies are read
 )
 
-// feed is one folder at work. Fields above mu belong to the worker that runs the task.
+// feed is one mail folder or calendar at work. Fields above mu belong to the worker that runs the task.
 type feed struct {
 	mb     *mailbox
 	num    uint32
-	folder string
+	kind   store.FeedKind
+	folder string // or the calendar's id
 	log    zerolog.Logger
 	task   *task
 
-	round     *round
+	round     pass      // nil between rounds
 	begun     time.Time // when the last round began
 	dueAt     time.Time // when a round is due by itself
 	notBefore time.Time // Graph asked for patience, or we give it some
@@ -46,11 +47,12 @@ type feed struct {
 	wanted  atomic.Pointer[wanted] // what watches want; replaced as a whole
 	resumed atomic.Bool            // the connection was paused: waits no longer count
 
-	mu    sync.Mutex
-	asked string                      // reason of a round asked for
-	full  bool                        // an enumeration was asked for
-	retry map[string]store.Quarantine // parked items that are to be read again, by id
-	shown FeedStatus
+	mu     sync.Mutex
+	asked  string                      // reason of a round asked for
+	full   bool                        // an enumeration was asked for
+	retry  map[string]store.Quarantine // parked items that are to be read again, by id
+	direct map[string]bool             // of a calendar: announced items that are to be read by themselves
+	shown  FeedStatus
 }
 
 // wanted is what the watches over a feed want of it. It is never changed.
@@ -61,6 +63,9 @@ type wanted struct {
 	noPush   string        // why none does, in words
 	refs     bool          // some watch has content "reference"
 	onlyRefs bool
+
+	past, future time.Duration // of a calendar: the widest window
+	alarms       string        // of a calendar: what the alarms depend on
 }
 
 // configure takes over what the watches want.
@@ -75,8 +80,12 @@ func (f *feed) configure(rec store.Feed, watches []resolved) {
 		if w.All {
 			cw.Since = time.Time{}
 		}
-		for _, name := range w.Events {
-			cw.Events[name] = true
+		if f.kind == store.CalendarFeed {
+			f.configureCalendar(next, &cw, w.Watch)
+		} else {
+			for _, name := range w.Events {
+				cw.Events[name] = true
+			}
 		}
 		next.watches = append(next.watches, cw)
 		next.content = max(next.content, w.Content, w.Reads)
@@ -122,7 +131,7 @@ func (f *feed) run(ctx context.Context) time.Time {
 	if !ok {
 		return time.Time{}
 	}
-	if err := f.refer(rec, now); err != nil {
+	if err := errors.Join(f.refer(rec, now), f.setAlarms(rec, now)); err != nil {
 		return f.failed(ctx, err)
 	}
 	if reason := f.mb.paused(); reason != "" {
@@ -144,6 +153,7 @@ func (f *feed) run(ctx context.Context) time.Time {
 	}
 	for {
 		done, err := f.round.step(ctx)
+		f.round.common().done = done
 		f.show(f.round, err)
 		if err != nil {
 			return f.failed(ctx, err)
@@ -163,7 +173,7 @@ func (f *feed) idle(now time.Time) bool {
 
 // completed plans the next round.
 func (f *feed) completed(now time.Time) time.Time {
-	r := f.round
+	r := f.round.common()
 	f.mb.room.opts.Ended(r.reason, true)
 	f.round, f.tries = nil, 0
 	if f.pageSize > 0 { // grow back
@@ -176,6 +186,10 @@ func (f *feed) completed(now time.Time) time.Time {
 	if r.folderGone {
 		f.dueAt = now.Add(max(f.mb.room.opts.Poll, time.Minute))
 		f.mb.refreshSoon()
+	}
+	if f.kind == store.CalendarFeed {
+		f.mb.announcer().wake()
+		return f.dueAt
 	}
 	if !r.open {
 		f.lagTries = 0
@@ -199,7 +213,7 @@ func (f *feed) interval(rec store.Feed, now time.Time) time.Duration {
 	want := f.wanted.Load()
 	ok, reason := false, want.noPush
 	if want.push {
-		ok, reason = o.PushOK(f.num)
+		ok, reason = o.PushOK(f.inbox())
 	}
 	if ok && rec.MissedAt.After(rec.PushAt) {
 		ok, reason = false, "push did not announce a change"
@@ -220,6 +234,14 @@ func (f *feed) interval(rec store.Feed, now time.Time) time.Duration {
 	return every - every/20 + rand.N(every/10+1)
 }
 
+// inbox is the feed for which changes of this one are announced: its own, or that of all calendars of the mailbox (S-27).
+func (f *feed) inbox() uint32 {
+	if f.kind == store.CalendarFeed {
+		return f.mb.announcer().number()
+	}
+	return f.num
+}
+
 // failed decides what an error means for the round and when to go on.
 func (f *feed) failed(ctx context.Context, err error) time.Time {
 	now := time.Now().Round(0)
@@ -232,7 +254,7 @@ func (f *feed) failed(ctx context.Context, err error) time.Time {
 	}
 	f.tries++
 	if f.round != nil {
-		f.mb.room.opts.Ended(f.round.reason, false)
+		f.mb.room.opts.Ended(f.round.common().reason, false)
 	}
 	wait := retryAfter(err, f.tries)
 	level := zerolog.WarnLevel
@@ -241,17 +263,17 @@ func (f *feed) failed(ctx context.Context, err error) time.Time {
 	case errors.Is(err, graph.ErrThrottled):
 		level = zerolog.InfoLevel // the round goes on where it is
 	case errors.Is(err, graph.ErrUnavailable):
-		f.round.shrink()
+		f.round.common().shrink()
 	case errors.Is(err, graph.ErrResync), errors.Is(err, graph.ErrForeignLink), errors.Is(err, errLoop) && f.tries > 2:
 		f.ask("resync", true)
 		f.round = nil
 		if f.tries == 1 {
 			wait = 0
 		}
-	case errors.Is(err, graph.ErrDeltaUnsupported) && !f.mb.noDelta:
+	case errors.Is(err, graph.ErrDeltaUnsupported) && !f.mb.noDelta && f.kind == store.MailFolder:
 		f.mb.noDelta, f.round, wait = true, nil, 0
 	case errors.Is(err, graph.ErrNotFound) && !errors.Is(err, graph.ErrMailboxUnavailable) && f.folderIsGone(ctx):
-		f.round.folderVanished()
+		f.round.vanished()
 		wait = 0
 	default:
 		f.round = nil
@@ -264,6 +286,9 @@ func (f *feed) failed(ctx context.Context, err error) time.Time {
 
 // folderIsGone tells a vanished folder from a mailbox that answers 404 to everything, whose items are not deleted.
 func (f *feed) folderIsGone(ctx context.Context) bool {
+	if f.kind == store.CalendarFeed {
+		return f.calendarIsGone(ctx)
+	}
 	if _, err := f.mb.graph.Folder(ctx, f.mb.target.Address, "inbox"); err != nil {
 		return false
 	}

@@ -60,7 +60,7 @@ func mailboxKey(connection, address string) string {
 
 // firstRefresh is when to read the folders for the first time in this run.
 func (mb *mailbox) firstRefresh(now time.Time) time.Time {
-	if mb.rec.FoldersAt.IsZero() {
+	if mb.rec.FoldersAt.IsZero() && mb.wantsMail() || mb.rec.CalendarsAt.IsZero() && mb.wantsCalendars() {
 		return now
 	}
 	return now.Add(spread(min(mb.room.opts.Sweep, time.Minute), mb.target.Address))
@@ -77,14 +77,7 @@ func (mb *mailbox) refresh(ctx context.Context) time.Time {
 	if mb.paused() != "" {
 		return now.Add(pausedLook)
 	}
-	folders, err := mb.readFolders(ctx)
-	if err == nil {
-		mb.mu.Lock()
-		mb.rec.Folders, mb.rec.FoldersAt = folders, now
-		rec := mb.rec
-		mb.mu.Unlock()
-		err = mb.room.st.Update(func(tx *store.Tx) error { return tx.PutMailbox(&rec) })
-	}
+	err := mb.readAgain(ctx, now)
 	if err == nil {
 		err = mb.resolve(now)
 	}
@@ -100,23 +93,55 @@ func (mb *mailbox) refresh(ctx context.Context) time.Time {
 	mb.mu.Lock()
 	defer mb.mu.Unlock()
 	mb.problem = err
-	if err == nil || errors.Is(err, errUnknownFolder) {
+	if err == nil || isUnknown(err) {
 		mb.tries = 0
 		if err != nil {
-			mb.log.Warn().Err(err).Msg("folder of a watch not found; looked for again later")
+			mb.log.Warn().Err(err).Msg("folder or calendar of a watch not found; looked for again later")
 		}
 		return now.Add(mb.refreshEvery())
 	}
 	mb.tries++
 	wait := retryAfter(err, mb.tries)
-	mb.log.Warn().Err(err).Dur("wait", wait).Msg("folders could not be read")
+	mb.log.Warn().Err(err).Dur("wait", wait).Msg("folders or calendars could not be read")
 	return now.Add(wait)
 }
 
-// refreshEvery is often where new folders become feeds by themselves, and rare elsewhere.
+func (mb *mailbox) wantsMail() bool {
+	return slices.ContainsFunc(mb.target.Watches, func(w Watch) bool { return len(w.Folders) > 0 })
+}
+
+func (mb *mailbox) wantsCalendars() bool {
+	return slices.ContainsFunc(mb.target.Watches, func(w Watch) bool { return len(w.Calendars) > 0 })
+}
+
+// readAgain reads and stores what there is of folders and calendars.
+func (mb *mailbox) readAgain(ctx context.Context, now time.Time) error {
+	mb.mu.Lock()
+	rec := mb.rec
+	mb.mu.Unlock()
+	var err error
+	if mb.wantsMail() {
+		if rec.Folders, err = mb.readFolders(ctx); err != nil {
+			return err
+		}
+		rec.FoldersAt = now
+	}
+	if mb.wantsCalendars() {
+		if rec.Calendars, rec.TimeZone, err = mb.readCalendars(ctx); err != nil {
+			return err
+		}
+		rec.CalendarsAt = now
+	}
+	mb.mu.Lock()
+	mb.rec = rec
+	mb.mu.Unlock()
+	return mb.room.st.Update(func(tx *store.Tx) error { return tx.PutMailbox(&rec) })
+}
+
+// refreshEvery is often where new folders or calendars become feeds by themselves, and rare elsewhere.
 func (mb *mailbox) refreshEvery() time.Duration {
 	for _, w := range mb.target.Watches {
-		for _, f := range w.Folders {
+		for _, f := range slices.Concat(w.Folders, w.Calendars) {
 			if strings.EqualFold(f.Name, "all") && !f.Exclude {
 				return mb.room.opts.Sweep
 			}
@@ -179,6 +204,11 @@ func (mb *mailbox) namesToAsk() []string {
 
 var errUnknownFolder = errors.New("no such folder")
 
+// isUnknown reports whether an error says no more than that something is not there that a watch names.
+func isUnknown(err error) bool {
+	return errors.Is(err, errUnknownFolder) || errors.Is(err, errUnknownCalendar)
+}
+
 // match finds the folders that references name.
 func match(folders map[string]store.FolderInfo, refs []FolderRef) (map[string]bool, error) {
 	out := map[string]bool{}
@@ -211,40 +241,35 @@ func names(folders map[string]store.FolderInfo, id string, f store.FolderInfo, r
 		strings.EqualFold(changes.Path(folders, id), ref)
 }
 
-// resolve brings the feeds in line with the folders that the watches name.
+// place is what a feed reads, or stands for.
+type place struct {
+	kind store.FeedKind
+	id   string // of the folder or calendar
+}
+
+// resolve brings the feeds in line with the folders and calendars that the watches name.
 func (mb *mailbox) resolve(now time.Time) error {
 	mb.mu.Lock()
-	folders, num := mb.rec.Folders, mb.rec.Num
+	num := mb.rec.Num
 	mb.mu.Unlock()
-	var problems []error
-	wanted := map[string][]resolved{} // folder id → its watches
-	for i := range mb.target.Watches {
-		w := &mb.target.Watches[i]
-		ids, err := match(folders, excludesLast(w.Folders))
-		if err != nil {
-			problems = append(problems, fmt.Errorf("watch %s: %w", w.Name, err))
-		}
-		for id := range ids {
-			wanted[id] = append(wanted[id], resolved{w, ids})
-		}
-	}
-	existing := map[string]store.Feed{}
+	wanted, problems := mb.places()
+	existing := map[place]store.Feed{}
 	for _, f := range mb.room.st.Feeds() {
 		if f.Mailbox == num {
-			existing[f.FolderID] = f
+			existing[place{f.Kind, f.FolderID}] = f
 		}
 	}
 	changed := false
-	for id, watches := range wanted {
-		f, ok := existing[id]
-		delete(existing, id)
-		did, err := mb.follow(f, ok, id, watches, now)
+	for p, watches := range wanted {
+		f, ok := existing[p]
+		delete(existing, p)
+		did, err := mb.follow(f, ok, p, watches, now)
 		if err != nil {
 			return err
 		}
 		changed = changed || did
 	}
-	if len(problems) == 0 { // what merely could not be found now is not forgotten
+	if problems == nil { // what merely could not be found now is not forgotten
 		for _, f := range existing {
 			if err := mb.unfollow(f.Num); err != nil {
 				return err
@@ -255,7 +280,37 @@ func (mb *mailbox) resolve(now time.Time) error {
 	if changed {
 		mb.room.opts.Changed()
 	}
-	return errors.Join(problems...)
+	return problems
+}
+
+// places are what the watches want to be read, each with its watches, and what could not be found.
+func (mb *mailbox) places() (map[place][]resolved, error) {
+	mb.mu.Lock()
+	folders, calendars := mb.rec.Folders, mb.rec.Calendars
+	mb.mu.Unlock()
+	var problems []error
+	wanted := map[place][]resolved{}
+	for i := range mb.target.Watches {
+		w := &mb.target.Watches[i]
+		ids, err := match(folders, excludesLast(w.Folders))
+		for id := range ids {
+			p := place{store.MailFolder, id}
+			wanted[p] = append(wanted[p], resolved{w, ids})
+		}
+		of, calErr := matchCalendars(calendars, excludesLast(w.Calendars))
+		for id := range of {
+			p := place{store.CalendarFeed, id}
+			wanted[p] = append(wanted[p], resolved{w, of})
+		}
+		if len(of) > 0 && w.Push {
+			p := place{kind: store.Announcements}
+			wanted[p] = append(wanted[p], resolved{w, of})
+		}
+		if err := errors.Join(err, calErr); err != nil {
+			problems = append(problems, fmt.Errorf("watch %s: %w", w.Name, err))
+		}
+	}
+	return wanted, errors.Join(problems...)
 }
 
 // excludesLast lets "!inbox, all" mean the same as "all, !inbox".
@@ -273,16 +328,16 @@ func excludesLast(refs []FolderRef) []FolderRef {
 	return out
 }
 
-// resolved is a watch with the ids of its folders in this mailbox.
+// resolved is a watch with the ids of its folders or calendars in this mailbox.
 type resolved struct {
 	*Watch
 	folders map[string]bool
 }
 
-// follow makes or updates the feed of a folder.
-func (mb *mailbox) follow(rec store.Feed, exists bool, folder string, watches []resolved, now time.Time) (changed bool, err error) {
+// follow makes or updates the feed of a folder or calendar.
+func (mb *mailbox) follow(rec store.Feed, exists bool, p place, watches []resolved, now time.Time) (changed bool, err error) {
 	if !exists {
-		rec = store.Feed{Mailbox: mb.rec.Num, FolderID: folder, CreatedAt: now}
+		rec = store.Feed{Mailbox: mb.rec.Num, Kind: p.kind, FolderID: p.id, CreatedAt: now}
 	}
 	since, starting := map[string]time.Time{}, map[string]bool{}
 	for _, w := range watches {
@@ -315,16 +370,21 @@ func (mb *mailbox) follow(rec store.Feed, exists bool, folder string, watches []
 // install puts a feed to work, or brings one that works up to date.
 func (mb *mailbox) install(rec store.Feed, watches []resolved, now time.Time) (changed bool) {
 	r := mb.room
+	if rec.Kind == store.Announcements {
+		return mb.announce(rec.Num)
+	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	f := r.feeds[rec.Num]
+	r.mu.Unlock()
 	if f == nil {
-		f = &feed{mb: mb, num: rec.Num, folder: rec.FolderID}
+		f = &feed{mb: mb, num: rec.Num, kind: rec.Kind, folder: rec.FolderID}
 		f.shown.Interval = r.opts.Sweep // until its first round: whether push works is not known yet
 		f.log = mb.log.With().Uint32("feed", rec.Num).Logger()
 		f.task = &task{run: f.run, lane: &mb.lane}
 		f.configure(rec, watches)
+		r.mu.Lock()
 		r.feeds[rec.Num] = f
+		r.mu.Unlock()
 		r.sched.add(f.task, f.firstRound(rec, now))
 		return true
 	}
@@ -332,14 +392,33 @@ func (mb *mailbox) install(rec store.Feed, watches []resolved, now time.Time) (c
 	return false
 }
 
+// announce puts what stands for the subscription on all calendars to work.
+func (mb *mailbox) announce(num uint32) (changed bool) {
+	r := mb.room
+	if r.announcer(num) != nil {
+		return false
+	}
+	a := &announcer{mb: mb, num: num}
+	a.task = &task{run: a.run, lane: &lane{}} // not the mailbox's lane: it does next to nothing, and its calendars must not wait for it
+	r.mu.Lock()
+	r.announcers[num] = a
+	r.mu.Unlock()
+	r.sched.add(a.task, time.Now())
+	return true
+}
+
 func (mb *mailbox) unfollow(num uint32) error {
 	r := mb.room
 	r.mu.Lock()
-	f := r.feeds[num]
+	f, a := r.feeds[num], r.announcers[num]
 	delete(r.feeds, num)
+	delete(r.announcers, num)
 	r.mu.Unlock()
 	if f != nil {
 		r.sched.remove(f.task)
+	}
+	if a != nil {
+		r.sched.remove(a.task)
 	}
 	return r.st.Update(func(tx *store.Tx) error { return tx.DeleteFeed(num) })
 }
@@ -367,7 +446,7 @@ func (mb *mailbox) watchedFolders() map[string]bool {
 	defer mb.room.mu.Unlock()
 	out := map[string]bool{}
 	for _, f := range mb.room.feeds {
-		if f.mb == mb {
+		if f.mb == mb && f.kind == store.MailFolder {
 			out[f.folder] = true
 		}
 	}

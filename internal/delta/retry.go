@@ -72,15 +72,11 @@ func unpark(tx *store.Tx, entries []store.Quarantine) error {
 }
 
 // newSince is what is later than that when an item is first seen is new: for one that was parked, as of then.
-func (r *round) newSince(id string) time.Time {
-	since := r.rec.RoundAt
-	if r.phase != phaseConfirm {
-		return since.Add(-changes.Slack)
-	}
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	if q, ok := r.f.retry[id]; ok {
-		if parked := q.At.Add(-r.f.mb.room.opts.Sweep); parked.Before(since) {
+func (f *feed) newSince(id string, since time.Time) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if q, ok := f.retry[id]; ok {
+		if parked := q.At.Add(-f.mb.room.opts.Sweep); parked.Before(since) {
 			since = parked
 		}
 	}

@@ -27,9 +27,16 @@ type Graph interface {
 	Message(ctx context.Context, mailbox, id string, sel []string) (graph.Item, error)
 	Folder(ctx context.Context, mailbox, idOrWellKnown string) (graph.Folder, error)
 	Folders(ctx context.Context, mailbox string) ([]graph.Folder, error)
+
+	CalendarViewDelta(ctx context.Context, r graph.CalendarViewRequest) (graph.Page, error)
+	Event(ctx context.Context, mailbox, calendar, id string) (graph.Item, error)
+	Calendars(ctx context.Context, mailbox string) ([]graph.Calendar, error)
+	DefaultCalendar(ctx context.Context, mailbox string) (graph.Calendar, error)
+	TimeZone(ctx context.Context, mailbox string) (string, error)
 }
 
-// FolderRef names folders of a watch: a well-known name, an id, a path, or "all".
+// FolderRef names folders or calendars of a watch: a well-known name ("default" of a calendar), an id, a path (the name of a
+// calendar), or "all".
 type FolderRef struct {
 	Name    string
 	Exclude bool
@@ -42,6 +49,14 @@ type Watch struct {
 	Alias   string
 	Folders []FolderRef
 	Events  []string // names of mail events; for content "reference" of notification events
+
+	Calendars    []FolderRef
+	Meetings     []string      // names of calendar events
+	Past, Future time.Duration // the window of calendars, from now
+	Starting     []time.Duration
+	TimeZone     string // in which all-day meetings start; empty: the mailbox's own
+	NoZone       bool   // which cannot be asked for: it is somebody else's mailbox
+
 	Content event.Content
 	Reads   event.Content  // what the watch's filter needs to see, if more than Content
 	Filter  changes.Filter // nil: all
@@ -127,15 +142,16 @@ type Room struct {
 
 	janitor *task // settles what was accepted for feeds that are gone
 
-	mu        sync.Mutex
-	mailboxes []*mailbox
-	feeds     map[uint32]*feed
+	mu         sync.Mutex
+	mailboxes  []*mailbox
+	feeds      map[uint32]*feed
+	announcers map[uint32]*announcer
 }
 
 // New prepares the room. What the store remembers of folders is used at once, so that notifications can be processed
 // before Graph was asked for anything.
 func New(st *store.Store, opts Options) (*Room, error) {
-	r := &Room{st: st, opts: opts.withDefaults(), log: opts.Log, sched: newScheduler(), feeds: map[uint32]*feed{}}
+	r := &Room{st: st, opts: opts.withDefaults(), log: opts.Log, sched: newScheduler(), feeds: map[uint32]*feed{}, announcers: map[uint32]*announcer{}}
 	r.janitor = &task{run: r.settleOrphans, lane: &lane{}}
 	r.sched.add(r.janitor, time.Now())
 	known := map[string]store.Mailbox{}
@@ -158,12 +174,16 @@ func New(st *store.Store, opts Options) (*Room, error) {
 			}
 		}
 		r.mailboxes = append(r.mailboxes, mb)
-		if len(mb.rec.Folders) > 0 {
-			if err := mb.resolve(time.Now()); err != nil {
+		first := mb.firstRefresh(time.Now())
+		if len(mb.rec.Folders)+len(mb.rec.Calendars) > 0 {
+			switch err := mb.resolve(time.Now()); {
+			case isUnknown(err): // perhaps it was made, or is wanted, only since
+				first = time.Now()
+			case err != nil:
 				return nil, err
 			}
 		}
-		r.sched.add(mb.task, mb.firstRefresh(time.Now()))
+		r.sched.add(mb.task, first)
 	}
 	return r, r.dropUnwanted()
 }
@@ -226,6 +246,10 @@ func (r *Room) Wake(num uint32) {
 		r.sched.wake(f.task, time.Now())
 		return
 	}
+	if a := r.announcer(num); a != nil {
+		a.wake()
+		return
+	}
 	r.sched.wake(r.janitor, time.Now())
 }
 
@@ -251,11 +275,31 @@ func (r *Room) settleOrphans(context.Context) time.Time {
 }
 
 // CatchUp asks for a round of a feed now, notifications or not.
-func (r *Room) CatchUp(num uint32, reason string) {
-	if f := r.feed(num); f != nil {
-		f.ask(reason, false)
+func (r *Room) CatchUp(num uint32, reason string) { r.demand(num, reason, false) }
+
+// demand asks for a round of a feed, or of all calendars that a subscription is for.
+func (r *Room) demand(num uint32, reason string, full bool) {
+	for _, f := range r.served(num) {
+		f.ask(reason, full)
 		r.sched.wake(f.task, time.Now())
 	}
+}
+
+// served are the feeds that a subscription is for: one mail folder, or all calendars of a mailbox.
+func (r *Room) served(num uint32) []*feed {
+	if f := r.feed(num); f != nil {
+		return []*feed{f}
+	}
+	if a := r.announcer(num); a != nil {
+		return a.mb.calendars()
+	}
+	return nil
+}
+
+func (r *Room) announcer(num uint32) *announcer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.announcers[num]
 }
 
 // Resume goes on with a connection that was paused: what was missed meanwhile is read now, whatever waits there were.
@@ -279,12 +323,7 @@ func (r *Room) Resume(connection string) {
 }
 
 // Resync asks for a full enumeration of a feed now.
-func (r *Room) Resync(num uint32, reason string) {
-	if f := r.feed(num); f != nil {
-		f.ask(reason, true)
-		r.sched.wake(f.task, time.Now())
-	}
-}
+func (r *Room) Resync(num uint32, reason string) { r.demand(num, reason, true) }
 
 // ResyncWatch asks for a full enumeration of all feeds of a watch and says how many there are.
 func (r *Room) ResyncWatch(name, reason string) (n int) {
@@ -310,8 +349,9 @@ func (r *Room) feed(num uint32) *feed {
 
 // PushFeed is a feed that may have a subscription.
 type PushFeed struct {
-	Feed                          uint32
-	Connection, Mailbox, FolderID string
+	Feed                uint32
+	Connection, Mailbox string
+	FolderID            string // empty: the events of all calendars (S-27)
 }
 
 // PushFeeds lists the feeds that should have a subscription.
@@ -320,9 +360,12 @@ func (r *Room) PushFeeds() []PushFeed {
 	defer r.mu.Unlock()
 	var out []PushFeed
 	for _, f := range r.feeds {
-		if f.wanted.Load().push {
+		if f.wanted.Load().push && f.kind == store.MailFolder {
 			out = append(out, PushFeed{f.num, f.mb.target.Connection, f.mb.target.Address, f.folder})
 		}
+	}
+	for _, a := range r.announcers {
+		out = append(out, PushFeed{Feed: a.num, Connection: a.mb.target.Connection, Mailbox: a.mb.target.Address})
 	}
 	return out
 }

@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/triggerd/triggerd/internal/changes"
 	"github.com/triggerd/triggerd/internal/event"
@@ -34,96 +31,37 @@ const (
 	phaseDone
 )
 
-// round is one pass over a feed, resumable after an interruption: each step makes the requests of one page and commits
-// what they show.
+// round is one pass over a mail folder: each step makes the requests of one page and commits what they show.
 type round struct {
-	f        *feed
-	rec      store.Feed // as the round began
-	reason   string
-	full     bool // enumerates without a cursor
-	list     bool // lists and filters instead of delta (C-12)
-	started  time.Time
-	naming   *changes.Mailbox
-	*wanted                  // as the round began
-	fresh    map[string]bool // watches that want what was there before
-	pending  *announcements
-	pageSize int
+	reading
+	list   bool // lists and filters instead of delta (C-12)
+	naming *changes.Mailbox
 
-	phase      phase
-	link       string
-	pages      int
-	items      int // seen, for progress
-	events     int
-	links      map[[16]byte]struct{}
-	seen       map[[16]byte]struct{}     // in an enumeration
-	fetched    map[string]jsontext.Value // items read for this page, kept when the page must be repeated; nil value: gone
-	unseen     []string
-	confirm    []string
-	cursor     string
-	folderGone bool
-	open       bool // something announced was not shown yet
-	missed     uint64
+	phase   phase
+	seen    map[[16]byte]struct{} // in an enumeration
+	unseen  []string
+	confirm []string
 }
 
-// begin decides what kind of round is needed and reads what was announced.
-func (f *feed) begin(rec store.Feed, now time.Time) (*round, error) {
-	f.mu.Lock()
-	reason, full := f.asked, f.full
-	f.asked, f.full = "", false
-	f.mu.Unlock()
-	w := f.wanted.Load()
-
-	trueUp := f.mb.room.opts.TrueUp
-	due := rec.TrueUpAt.Add(trueUp - trueUp/10 + spread(trueUp/10, f.mb.target.Address, f.folder))
-	switch {
-	case rec.BaselinedAt.IsZero():
-		reason, full = "baseline", true
-	case rec.Cursor == "" || strings.HasPrefix(rec.Cursor, listCursor) != f.mb.noDelta:
-		reason, full = "no cursor", true
-	case rec.Content < w.content:
-		reason, full = "more content", true
-	case len(rec.Starting) > 0:
-		reason, full = "start", true
-	case !now.Before(due):
-		reason, full = "trueup", true
+// beginMail decides what kind of round a folder needs.
+func (f *feed) beginMail(rec store.Feed, now time.Time) (*round, error) {
+	again := ""
+	if rec.Cursor == "" || strings.HasPrefix(rec.Cursor, listCursor) != f.mb.noDelta {
+		again = "no cursor"
 	}
-	r := &round{
-		f: f, rec: rec, reason: reason, full: full, list: f.mb.noDelta, started: now,
-		naming: f.mb.naming(), wanted: w, fresh: rec.Starting,
-		pageSize: f.pageSize, links: map[[16]byte]struct{}{}, fetched: map[string]jsontext.Value{},
-	}
-	if full {
+	read, err := f.read(rec, again, f.num, now)
+	r := &round{reading: read, list: f.mb.noDelta, naming: f.mb.naming()}
+	if r.full {
 		r.seen = map[[16]byte]struct{}{}
-	} else {
-		r.link = rec.Cursor
 	}
-	if r.pageSize == 0 {
-		r.pageSize = f.mb.room.opts.PageSize
-		if w.content >= event.ContentBody {
-			r.pageSize = min(r.pageSize, bodyPage)
-		}
-	}
-	var err error
-	r.pending, err = f.announced()
-	if r.reason == "" {
-		r.reason = "poll"
-		if len(r.pending.byItem) > 0 {
-			r.reason = "push"
-		}
+	if r.content >= event.ContentBody {
+		r.pageSize = min(r.pageSize, bodyPage)
 	}
 	return r, err
 }
 
-// shrink asks for smaller pages after Graph could not produce one (H-7, D-41).
-func (r *round) shrink() {
-	if r.pageSize > minPage {
-		r.pageSize = max(minPage, r.pageSize/2)
-		r.f.pageSize = r.pageSize
-	}
-}
-
-// folderVanished turns the round into one that found nothing: every known item is then looked up by itself.
-func (r *round) folderVanished() {
+// vanished turns the round into one that found nothing: every known item is then looked up by itself.
+func (r *round) vanished() {
 	r.folderGone, r.full, r.phase, r.cursor = true, true, phaseUnseen, ""
 	r.seen, r.unseen = map[[16]byte]struct{}{}, nil
 }
@@ -195,16 +133,6 @@ func (r *round) fetch(ctx context.Context) (graph.Page, error) {
 		req.Link = r.link
 	}
 	return mb.graph.ListMessages(ctx, req)
-}
-
-// remember notices links that lead in a circle (D-22).
-func (r *round) remember(link string) error {
-	h := digest(link)
-	if _, ok := r.links[h]; ok || r.pages >= maxPages {
-		return fmt.Errorf("%w after %d pages", errLoop, r.pages+1)
-	}
-	r.links[h] = struct{}{}
-	return nil
 }
 
 func digest(s string) [16]byte {
@@ -280,14 +208,5 @@ func (r *round) finished() {
 	if len(r.confirm) > 0 {
 		r.phase = phaseConfirm
 	}
-	l := r.f.log.Debug()
-	if r.rec.BaselinedAt.IsZero() {
-		l = r.f.log.Info()
-	}
-	l.Str("reason", r.reason).Bool("full", r.full).Int("pages", r.pages).Int("items", r.items).Int("events", r.events).
-		Dur("took", time.Since(r.started)).Msg("delta round complete")
-	if r.missed > 0 {
-		r.f.log.Warn().Uint64("missed", r.missed).Msg("push did not announce changes that the round found")
-		r.f.mb.room.opts.Silent(r.f.num, "push did not announce changes")
-	}
+	r.complete()
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/triggerd/triggerd/internal/changes"
 	"github.com/triggerd/triggerd/internal/event"
+	"github.com/triggerd/triggerd/internal/store"
 )
 
 // FeedStatus is what an operator wants to know of a feed.
@@ -14,8 +15,10 @@ type FeedStatus struct {
 	Feed       uint32            `json:"feed"`
 	Connection string            `json:"connection"`
 	Mailbox    string            `json:"mailbox"` // its token in subjects
-	Folder     string            `json:"folder"`  // path
-	Label      string            `json:"label"`   // well-known name, else one made from the folder's id: no personal data
+	Area       string            `json:"area"`    // mail or calendar
+	Folder     string            `json:"folder"`  // path; or the calendar's name
+	Label      string            `json:"label"`   // well-known name, else one made from the folder's or calendar's id: no personal data
+	Inbox      uint32            `json:"inbox"`   // the feed that its subscription is for: its own, or that of all calendars of the mailbox
 	Watches    []string          `json:"watches"`
 	Mailboxes  map[string]string `json:"mailboxes"` // watch → the mailbox in its subjects
 
@@ -47,11 +50,12 @@ type MailboxStatus struct {
 }
 
 // show notes where a round stands.
-func (f *feed) show(r *round, err error) {
+func (f *feed) show(p pass, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown.Reason, f.shown.Pages, f.shown.Items, f.shown.Error, f.shown.Tries = "", 0, 0, "", f.tries
-	if r != nil && r.phase != phaseDone {
+	if p == nil {
+	} else if r := p.common(); !r.done {
 		f.shown.Reason, f.shown.Pages, f.shown.Items = r.reason, r.pages, r.items
 	}
 	if err != nil {
@@ -131,19 +135,31 @@ func (r *Room) Watched() (out []Watched) {
 	return out
 }
 
+// names are what the feed is called: for the operator, and without personal data.
+func (f *feed) names() (name, label string) {
+	if f.kind == store.CalendarFeed {
+		c := f.calendar()
+		if label = "c-" + event.ID(f.folder)[:8]; c.IsDefault {
+			label = "calendar"
+		}
+		return cmp.Or(c.Name, f.folder), label
+	}
+	folders := f.mb.naming().Folders
+	return cmp.Or(changes.Path(folders, f.folder), f.folder), cmp.Or(folders[f.folder].WellKnown, "f-"+event.ID(f.folder)[:8])
+}
+
 func (f *feed) status() (FeedStatus, bool) {
 	rec, ok := f.mb.room.st.Feed(f.num)
-	folders := f.mb.naming().Folders
+	inbox := f.inbox()
+	name, label := f.names()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.shown
+	s.Folder, s.Label, s.Inbox, s.Area = name, label, inbox, event.AreaMail
+	if f.kind == store.CalendarFeed {
+		s.Area = event.AreaCalendar
+	}
 	s.Feed, s.Connection, s.Mailbox = f.num, f.mb.target.Connection, f.mb.target.Watches[0].Token
-	if s.Folder = changes.Path(folders, f.folder); s.Folder == "" {
-		s.Folder = f.folder
-	}
-	if s.Label = folders[f.folder].WellKnown; s.Label == "" {
-		s.Label = "f-" + event.ID(f.folder)[:8]
-	}
 	s.Mailboxes = map[string]string{}
 	for _, w := range f.wanted.Load().watches {
 		s.Watches = append(s.Watches, w.Name)
@@ -151,6 +167,6 @@ func (f *feed) status() (FeedStatus, bool) {
 	}
 	slices.Sort(s.Watches)
 	s.RoundAt, s.BaselinedAt, s.TrueUpAt, s.PushAt, s.Announced, s.Missed = rec.RoundAt, rec.BaselinedAt, rec.TrueUpAt, rec.PushAt, rec.Announced, rec.Missed
-	s.Pending = f.mb.room.st.HasPending(f.num)
+	s.Pending = f.mb.room.st.HasPending(inbox)
 	return s, ok
 }

@@ -1,0 +1,128 @@
+// Package clock tells when meetings are about to start. Nobody announces that: the alarms lie in the store, where delta
+// puts them with what it knows of the meetings, and go off here, once each, across restarts. An alarm whose meeting was
+// moved, cancelled or deleted since is silent.
+package clock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/triggerd/triggerd/internal/changes"
+	"github.com/triggerd/triggerd/internal/store"
+)
+
+// Options are the room's needs and settings.
+type Options struct {
+	// Agenda describes a calendar and the watches over it; ok is false when nobody watches it.
+	Agenda func(feed uint32) (a *changes.Agenda, watches []changes.Watch, ok bool)
+	// Tick is the longest sleep: alarms are wall-clock, and timers stand still while a machine does. Default 5 s.
+	Tick time.Duration
+	Log  zerolog.Logger
+}
+
+// Room lets the alarms go off.
+type Room struct {
+	st   *store.Store
+	opts Options
+}
+
+// New makes the room.
+func New(st *store.Store, o Options) *Room {
+	if o.Tick == 0 {
+		o.Tick = 5 * time.Second
+	}
+	return &Room{st: st, opts: o}
+}
+
+// batch bounds how many alarms go off in one transaction.
+const batch = 500
+
+// Run lets alarms go off when they are due, until ctx is done.
+func (r *Room) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-r.st.AlarmsChanged():
+		}
+		wait, err := r.ring(time.Now().Round(0))
+		if err != nil && ctx.Err() == nil {
+			r.opts.Log.Error().Err(err).Msg("meetings that start could not be told; tried again")
+			wait = time.Second
+		}
+		timer.Reset(wait)
+	}
+}
+
+// ring lets the alarms go off that are due at now, and says how long to wait for the next one.
+func (r *Room) ring(now time.Time) (wait time.Duration, err error) {
+	next, ok, err := r.st.NextAlarm()
+	switch {
+	case err != nil || !ok:
+		return r.opts.Tick, err
+	case next.After(now):
+		return min(next.Sub(now), r.opts.Tick), nil
+	}
+	err = r.st.Update(func(tx *store.Tx) error {
+		due, err := tx.TakeAlarms(now, batch)
+		for i := range due {
+			err = errors.Join(err, r.tell(tx, &due[i], now))
+		}
+		return err
+	})
+	return 0, err
+}
+
+// tell appends the event of one alarm, if its meeting still starts then.
+func (r *Room) tell(tx *store.Tx, alarm *store.Alarm, now time.Time) error {
+	agenda, watches, ok := r.opts.Agenda(alarm.Feed)
+	if !ok {
+		return nil
+	}
+	m, ok, err := r.meeting(tx, alarm)
+	if err != nil || !ok {
+		return err
+	}
+	for i := range watches {
+		w := &watches[i]
+		if w.Name != alarm.Watch || m.Meeting.IsCancelled || !changes.StartsAt(&m.ObservedMeeting, w).Equal(alarm.Start) {
+			continue
+		}
+		e := agenda.Starting(alarm, &m.ObservedMeeting, w, now.UTC(), func(watch string, err error) {
+			r.opts.Log.Error().Err(err).Str("watch", watch).Msg("filter cannot be evaluated; the event is published")
+		})
+		if e == nil {
+			continue
+		}
+		if err := errors.Join(tx.AlarmTold(alarm, now), tx.AppendEvent(e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// meeting reads the meeting of an alarm, with what it has from its series.
+func (r *Room) meeting(tx *store.Tx, alarm *store.Alarm) (m store.Meeting, ok bool, err error) {
+	m, ok, err = tx.Meeting(alarm.Feed, alarm.Meeting)
+	if err == nil && ok && m.Stub {
+		var master store.Meeting
+		if master, ok, err = tx.Meeting(alarm.Feed, store.MeetingKey{Series: alarm.Meeting.Series}); ok {
+			m.ObservedMeeting = *changes.Fill(&m.ObservedMeeting, &master.ObservedMeeting)
+		}
+	}
+	if errors.Is(err, store.ErrDamaged) {
+		r.opts.Log.Error().Err(err).Msg("a meeting that starts is damaged; it is read anew when Graph next tells of it")
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("alarm of feed %d: %w", alarm.Feed, err)
+	}
+	return m, ok, nil
+}
