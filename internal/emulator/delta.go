@@ -15,7 +15,10 @@ import (
 type round struct {
 	Delta      bool        `json:"d,omitempty"` // a deltaLink: the next use begins a round
 	User       string      `json:"u"`
-	Folder     string      `json:"f,omitempty"` // empty: the folders themselves
+	Folder     string      `json:"f,omitempty"` // empty: the folders themselves, or a calendar
+	Calendar   string      `json:"k,omitempty"`
+	View       *view       `json:"v,omitempty"` // of a calendar, frozen (D-35)
+	Within     int         `json:"w,omitempty"` // items that this round told of the series at Pos
 	Full       bool        `json:"a,omitempty"`
 	From       int         `json:"r"` // place up to which earlier rounds told all
 	Start      int         `json:"s"` // length of the log when the round began
@@ -108,7 +111,8 @@ func (s *Server) continued(q *request) (r round, given bool, refused answer, ok 
 	}
 	r, refused, ok = s.opened(token, hasDelta)
 	if !ok && refused.status == http.StatusGone && s.faults.ResyncRequired {
-		refused = fail(http.StatusGone, "resyncRequired", "Resync required.").with("Location", s.opts.Root+q.URL.EscapedPath()+"?$deltatoken=")
+		refused = fail(http.StatusGone, "resyncRequired", "Resync required.").
+			with("Location", s.opts.Root+q.URL.EscapedPath()+"?"+r.View.query()+"$deltatoken=")
 	}
 	if ok && r.User != q.user.id {
 		refused, ok = fail(http.StatusBadRequest, "SyncStateInvalid", "The token belongs to another mailbox."), false
@@ -337,8 +341,8 @@ func (s *Server) folderDelta(q *request) answer {
 		}
 		r = round{User: q.user.id, Full: true, Start: len(log)}
 		r.Folders, _ = option(q.query, "$select")
-	case r.Folder != "":
-		return fail(http.StatusBadRequest, "SyncStateInvalid", "The token belongs to messages.")
+	case r.Folder != "" || r.Calendar != "":
+		return fail(http.StatusBadRequest, "SyncStateInvalid", "The token belongs to messages or events.")
 	case r.Delta:
 		r.Delta, r.Full, r.From, r.Start = false, false, r.Pos, len(log)
 	}

@@ -72,6 +72,7 @@ type Options struct {
 	PublicClientID         string            // the registered public app; default DefaultPublicClientID
 	RedirectURIs           []string          // beside http://localhost with any port and Root/common/oauth2/nativeclient
 	StrictRotation         bool              // a refresh token that was replaced revokes all that came from it; Entra lets it live
+	WithheldPermissions    []string          // application permissions that the app was not given, for example Calendars.Read
 	AdminConsentOnly       bool              // users may not consent (90094)
 	BlockDeviceFlow        bool              // Conditional Access blocks the device code flow (53003)
 	OtherCloud             bool              // the login endpoint belongs to another cloud than every tenant (900432)
@@ -139,6 +140,8 @@ type Server struct {
 	queue   outgoing
 	strict  strictness
 	ledger  []change
+
+	meetingLedger []MeetingChange
 
 	subWrites, subLists window
 	nextExpiry          time.Time // no subscription expires before; zero: there is none

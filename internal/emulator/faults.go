@@ -18,6 +18,7 @@ type Faults struct {
 	LoseNext             int           // lose this many; counts down
 	NotificationDelay    time.Duration // added to Options.DeliverDelay
 	NoMissed             bool          // no `missed` after notifications were discarded (W-24)
+	OneNotice            bool          // a change of a calendar item is notified once; Graph's habit is two to four times
 
 	// Answers.
 	Fail    func(op string, r *http.Request) *Fault // nil, or returning nil: behave. Called from several goroutines; ops as in Server.Requests
@@ -32,6 +33,8 @@ type Faults struct {
 	IgnorePageSize  bool    // odata.maxpagesize is a wish (D-19)
 	ResyncRequired  bool    // tokens that are gone get 410 resyncRequired with a Location (D-13) instead of SyncStateNotFound
 	CompleteUpdates bool    // changed items come whole; they need only have the changed properties (D-7)
+	SplitSeries     bool    // pages of a calendar view's delta end within a series; else one is kept together (D-36d)
+	MasterMissing   bool    // later rounds of a calendar view leave out series masters (D-36c)
 
 	// Mailboxes and subscriptions.
 	SentGhost       time.Duration // a sent draft is not found for so long (I-8)

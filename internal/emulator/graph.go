@@ -16,8 +16,11 @@ type request struct {
 	op      string
 	mailbox string // as named in the path; empty: none
 	user    *user
+	area    area // of mailbox; empty: mail
 	folder  segment
-	item    segment // message or subscription
+	within  bool    // the path names a calendar
+	cal     segment // empty: the default one
+	item    segment // message, calendar item or subscription
 	query   url.Values
 	prefer  preferences
 	token   *tokenInfo
@@ -123,11 +126,11 @@ func (s *Server) admit(q *request) (answer, bool) {
 	case Unlicensed:
 		return answerNoMailbox, false
 	}
-	if a, ok := q.mayRead(u); !ok {
+	if a, ok := s.mayRead(q, u); !ok {
 		return a, false
 	}
 	q.user = u
-	if strings.HasPrefix(q.op, "message.") || q.op == "delta" {
+	if strings.HasPrefix(q.op, "message.") || q.op == "delta" || strings.HasPrefix(q.op, "event.") || strings.HasPrefix(q.op, "calendarview") {
 		q.prefer.immutable = s.wantsImmutable(q)
 	}
 	return answer{}, true
@@ -195,7 +198,7 @@ func (s *Server) route(q *request, path []segment) func(*Server, *request) answe
 		q.mailbox = path[1].text
 		return s.routeMailbox(q, path[2:])
 	case first == "users" || first == "groups" || first == "organization":
-		return refuse(answerDenied) // the app has Mail.Read only
+		return refuse(answerDenied) // the app reads mailboxes only
 	}
 	return refuse(noSegment(path[0].text))
 }
@@ -223,8 +226,14 @@ func (s *Server) routeMailbox(q *request, path []segment) func(*Server, *request
 		return refuse(noSegment(path[2].text))
 	case "mailfolders":
 		return s.routeFolder(q, path[1:])
-	case "events", "calendar", "calendars", "calendarview", "contacts", "contactfolders":
-		return refuse(fail(http.StatusNotImplemented, "NotImplemented", "The emulator has mail only."))
+	case "events", "calendar", "calendars", "calendarview":
+		q.area = calendarArea
+		return s.routeCalendar(q, first, path)
+	case "mailboxsettings":
+		q.area = settingsArea
+		return s.routeSettings(q, path[1:])
+	case "contacts", "contactfolders":
+		return refuse(fail(http.StatusNotImplemented, "NotImplemented", "The emulator has no contacts."))
 	default:
 		return refuse(noSegment(path[0].text))
 	}

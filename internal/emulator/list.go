@@ -156,7 +156,7 @@ func skipOf(query url.Values) int {
 func (s *Server) skipLink(q *request, skip int) string {
 	var b strings.Builder
 	b.WriteString(s.nextRoot() + q.URL.EscapedPath() + "?")
-	for _, name := range []string{"$select", "$filter", "$orderby", "$top", "includeHiddenFolders"} {
+	for _, name := range []string{"$select", "$filter", "$orderby", "$top", "includeHiddenFolders", "startDateTime", "endDateTime"} {
 		if v, given := option(q.query, name); given {
 			fmt.Fprintf(&b, "%s=%s&", name, strings.ReplaceAll(url.QueryEscape(v), "+", "%20"))
 		}

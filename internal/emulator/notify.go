@@ -29,9 +29,7 @@ type notice struct {
 	sub       *subscription
 	lifecycle string // event; empty: a change
 	kind      string // changeType
-	m         *message
-	moves     uint32
-	version   uint64
+	data      resourceDataJSON
 	due, made time.Time
 	attempts  int
 	seq       int
@@ -81,18 +79,56 @@ func (s *Server) announce(m *message, kind string, f *folder) {
 	now := time.Now()
 	s.expire(now)
 	for _, sub := range sorted(m.user.subs) {
-		if sub.folder != nil && sub.folder != f || !slices.Contains(sub.kinds, kind) {
+		if sub.events || sub.folder != nil && sub.folder != f || !slices.Contains(sub.kinds, kind) {
 			continue
 		}
-		moves := m.moves
-		if kind == deleted && m.folder != f && m.folder != nil {
-			moves-- // the id it had there
+		id := m.user.immutableID(m.n)
+		if !sub.immutable {
+			moves := m.moves
+			if kind == deleted && m.folder != f && m.folder != nil {
+				moves-- // the id it had there
+			}
+			id = m.user.mutableID(m.n, moves)
 		}
-		n := notice{sub: sub, kind: kind, m: m, moves: moves, version: m.version, made: now}
+		n := notice{sub: sub, kind: kind, made: now, data: resourceDataJSON{
+			Type: "#Microsoft.Graph.Message", ID: "Users/" + m.user.id + "/Messages/" + id, Item: id, ETag: etag(m.changeKey()),
+		}}
+		if kind == deleted {
+			n.data.ETag = deletedETag
+		}
 		s.enqueue(n)
 		if kind == created && s.chance(s.faults.ExtraUpdated) && slices.Contains(sub.kinds, updated) {
 			n.kind = updated
 			s.enqueue(n)
+		}
+	}
+}
+
+// noticeApart is between the notifications of one change of a calendar item, as recorded (W-9c).
+const noticeApart = 24 * time.Millisecond
+
+// announceMeeting queues what subscribers are told of a change of a calendar item, whatever calendar it is in. mu is held.
+func (s *Server) announceMeeting(i instance, kind string, keys [2]uint64, h habit) {
+	u, now := i.m.calendar.user, time.Now()
+	s.expire(now)
+	for _, sub := range sorted(u.subs) {
+		if !sub.events {
+			continue
+		}
+		id := i.id(sub.immutable)
+		for at, save := range h.notices {
+			n := notice{sub: sub, kind: kind, made: now.Add(time.Duration(at) * noticeApart), data: resourceDataJSON{
+				Type: "#Microsoft.Graph.Event", ID: "Users/" + u.id + "/Events/" + id, Item: id, ETag: etag(u.taggedKey(eventKey, keys[save])),
+			}}
+			switch {
+			case kind == created && at > 0, kind == deleted && save == 0:
+				n.kind = updated
+			case kind == deleted:
+				n.data.ETag = deletedETag
+			}
+			if slices.Contains(sub.kinds, n.kind) {
+				s.enqueue(n)
+			}
 		}
 	}
 }
@@ -327,15 +363,7 @@ func (s *Server) json1(n *notice) noticeJSON {
 	if n.lifecycle != "" {
 		return j
 	}
-	id := n.m.user.immutableID(n.m.n)
-	if !n.sub.immutable {
-		id = n.m.user.mutableID(n.m.n, n.moves)
-	}
-	j.Resource = "Users/" + n.m.user.id + "/Messages/" + id
-	j.ResourceData = &resourceDataJSON{Type: "#Microsoft.Graph.Message", ID: j.Resource, ETag: etag(n.m.user.changeKey(n.version)), Item: id}
-	if n.kind == deleted {
-		j.ResourceData.ETag = deletedETag
-	}
+	j.Resource, j.ResourceData = n.data.ID, &n.data
 	return j
 }
 

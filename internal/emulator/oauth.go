@@ -424,7 +424,7 @@ func (s *Server) asked(scope string) (scopes []string, refused *tokenRefusal) {
 // graphScopes are the delegated permissions that this Graph knows.
 var graphScopes = map[string]bool{
 	"mail.read": true, "mail.readbasic": true, "mail.read.shared": true, "calendars.read": true, "calendars.read.shared": true, "user.read": true,
-	"mail.readwrite": true, "mail.send": true,
+	"mail.readwrite": true, "mail.send": true, "calendars.readwrite": true, "mailboxsettings.read": true,
 }
 
 // consentedTo are the scopes that a user, or an administrator for all, agreed to. Identity needs no consent here. mu is

@@ -12,7 +12,8 @@ import (
 // preferences are the wishes of the Prefer header (D-21).
 type preferences struct {
 	immutable bool
-	pageSize  int // 0: no wish
+	pageSize  int    // 0: no wish
+	zone      string // of times of calendar items; empty: UTC (D-37)
 }
 
 func parsePrefer(h http.Header) (p preferences) {
@@ -27,6 +28,8 @@ func parsePrefer(h http.Header) (p preferences) {
 				if n, err := strconv.Atoi(value); err == nil && n > 0 {
 					p.pageSize = min(n, 1000)
 				}
+			case "outlook.timezone":
+				p.zone = value
 			}
 		}
 	}
@@ -40,6 +43,9 @@ func (p preferences) applied() string {
 	}
 	if p.pageSize > 0 {
 		list = append(list, "odata.maxpagesize="+strconv.Itoa(p.pageSize))
+	}
+	if p.zone != "" {
+		list = append(list, `outlook.timezone="`+p.zone+`"`)
 	}
 	return strings.Join(list, ", ")
 }
@@ -67,6 +73,8 @@ func optionFact(op string) string {
 		return "D-26"
 	case "folder.delta":
 		return "D-32"
+	case "calendarview.delta":
+		return "D-36"
 	case "subscription.list":
 		return "R-14"
 	}

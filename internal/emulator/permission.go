@@ -3,6 +3,7 @@ package emulator
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -33,18 +34,47 @@ func challenge(claims string) answer {
 		with("WWW-Authenticate", `Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", client_id="00000003-0000-0000-c000-000000000000", errorDescription="Continuous access evaluation", error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(claims))+`"`)
 }
 
+// area is what a permission opens; permissions are named after it.
+type area string
+
+const (
+	mailArea     area = "Mail"
+	calendarArea area = "Calendars"
+	settingsArea area = "MailboxSettings"
+)
+
+// own reports whether the token may read what is the signed-in user's own.
+func (t *tokenInfo) own(a area) bool {
+	name := strings.ToLower(string(a))
+	return t.scopes[name+".read"] || t.scopes[name+".readwrite"]
+}
+
+// shared reports whether the token may also read what was shared with the user.
+func (t *tokenInfo) shared(a area) bool { return t.scopes[strings.ToLower(string(a))+".read.shared"] }
+
+// withheld reports whether the app was not given a permission.
+func (s *Server) withheld(a area) bool {
+	return slices.ContainsFunc(s.opts.WithheldPermissions, func(p string) bool { return strings.EqualFold(p, string(a)+".Read") })
+}
+
 // mayRead checks what a token allows in a mailbox: an app everything that is not denied, a user the own mailbox with
-// Mail.Read, and somebody else's with Mail.Read.Shared if it was shared (P-10). mu is held.
-func (q *request) mayRead(u *user) (answer, bool) {
-	t := q.token
+// Mail.Read or Calendars.Read, and somebody else's with Mail.Read.Shared or Calendars.Read.Shared if it was shared (P-10).
+// mu is held.
+func (s *Server) mayRead(q *request, u *user) (answer, bool) {
+	t, a := q.token, q.area
+	if a == "" {
+		a = mailArea
+	}
 	switch {
+	case t.app && s.withheld(a):
+		return answerReadOnly, false
 	case t.app:
 		return answer{}, true
-	case u == t.user && (t.scopes["mail.read"] || t.scopes["mail.readwrite"] || t.scopes["mail.read.shared"]):
+	case u == t.user && (t.own(a) || t.shared(a)):
 		return answer{}, true
 	case u == t.user:
 		return answerAccessDenied, false
-	case !t.scopes["mail.read.shared"] || !u.sharedWith[t.user]:
+	case !t.shared(a) || !u.sharedWith[t.user]:
 		return answerAccessDenied, false
 	}
 	return answer{}, true
@@ -52,13 +82,21 @@ func (q *request) mayRead(u *user) (answer, bool) {
 
 // maySubscribe checks who may subscribe to a mailbox: a user to the own one only (P-6), with a permission that is not a
 // shared one (P-7). mu is held.
-func (s *Server) maySubscribe(t *tokenInfo, u *user) *answer {
-	if t.app || u == t.user && (t.scopes["mail.read"] || t.scopes["mail.readwrite"]) {
-		return nil
+func (s *Server) maySubscribe(t *tokenInfo, sub *subscription) *answer {
+	a := mailArea
+	if sub.events {
+		a = calendarArea
 	}
-	s.violation("P-6, P-7: a subscription for a user on somebody else's mailbox, or with a shared permission")
-	a := fail(http.StatusForbidden, "ExtensionError", "Operation: Create; Exception: [Status Code: Forbidden; Reason: Access is denied. Check credentials and try again.]")
-	return &a
+	switch {
+	case t.app && !s.withheld(a):
+		return nil
+	case !t.app && sub.user == t.user && t.own(a):
+		return nil
+	case !t.app:
+		s.violation("P-6, P-7: a subscription for a user on somebody else's mailbox, or with a shared permission")
+	}
+	no := fail(http.StatusForbidden, "ExtensionError", "Operation: Create; Exception: [Status Code: Forbidden; Reason: Access is denied. Check credentials and try again.]")
+	return &no
 }
 
 // visible reports whether a token can see a subscription: an app those of the app, a user the own ones (R-15, R-18). mu is

@@ -185,15 +185,17 @@ func appendRecipients(b []byte, list []Address) []byte {
 	return append(b, ']')
 }
 
-func appendBody(b []byte, m *message) []byte {
+func appendBody(b []byte, m *message) []byte { return appendContent(b, m.body, m.html) }
+
+func appendContent(b []byte, body string, html bool) []byte {
 	kind := "text"
-	if m.html {
+	if html {
 		kind = "html"
 	}
 	b = append(b, `{"contentType":"`...)
 	b = append(b, kind...)
 	b = append(b, `","content":`...)
-	b = appendString(b, m.body)
+	b = appendString(b, body)
 	return append(b, '}')
 }
 

@@ -218,8 +218,13 @@ func (s *Server) target(sub *subscription, token *tokenInfo) *answer {
 	isFolder := kind == "mailfolders" && len(parts) == 5 && strings.EqualFold(parts[4].text, "messages")
 	switch {
 	case kind == "messages" && len(parts) == 3, isFolder:
-	case kind == "events", kind == "contacts", kind == "contactfolders", kind == "calendars":
-		return no(fail(http.StatusNotImplemented, "NotImplemented", "The emulator has mail only."))
+	case kind == "events" && len(parts) == 3:
+		sub.events = true
+	case kind == "calendars", kind == "calendar", kind == "calendarview":
+		s.violation("S-27: a subscription on one calendar: only all events of a mailbox can be subscribed to")
+		return invalid("")
+	case kind == "contacts", kind == "contactfolders":
+		return no(fail(http.StatusNotImplemented, "NotImplemented", "The emulator has no contacts."))
 	default:
 		return invalid("")
 	}
@@ -229,7 +234,7 @@ func (s *Server) target(sub *subscription, token *tokenInfo) *answer {
 	if refused := s.refuseMailbox(sub.user); refused != nil {
 		return refused
 	}
-	if refused := s.maySubscribe(token, sub.user); refused != nil {
+	if refused := s.maySubscribe(token, sub); refused != nil {
 		return refused
 	}
 	if !isFolder {

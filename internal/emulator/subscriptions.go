@@ -28,6 +28,7 @@ type subscription struct {
 	user                             *user
 	owner                            *user   // who signed in to make it; nil: the app
 	folder                           *folder // nil: all messages of the mailbox
+	events                           bool    // all calendar items of the mailbox, no messages (S-26)
 	kinds                            []string
 	immutable                        bool // fixed at creation (N-20)
 	expiresAt, createdAt             time.Time

@@ -41,6 +41,9 @@ type user struct {
 	wellKnown   map[string]*folder
 	folderLog   []folderEntry
 	subs        map[string]*subscription
+	calendars   []*calendar // by number; the default one first
+	meetings    []*meeting  // by number; a deleted one stays as a tombstone
+	zone        string      // of the mailbox settings
 
 	inFlight, maxInFlight int
 	requests              window
@@ -69,6 +72,8 @@ func (s *Server) AddUser(address string) User {
 	s.users = append(s.users, u)
 	s.byName[u.id], s.byName[strings.ToLower(address)] = u, u
 	s.addWellKnown(u)
+	u.zone = "UTC"
+	u.addCalendar("Calendar")
 	return User{ID: u.id, Address: u.address}
 }
 
