@@ -193,53 +193,55 @@ func structured(t *testing.T, e *event.Event) []byte {
 	return append(b, '\n')
 }
 
-func (s sample) file() string {
-	if s.area == "" {
-		return event.AreaMail + "." + s.name + ".json"
-	}
-	return s.area + "." + s.name + ".json"
-}
-
 func TestGoldenEvents(t *testing.T) {
 	wanted := map[string]bool{}
-	for _, name := range event.MailEvents {
-		wanted[event.AreaMail+"."+name+".json"] = true
+	for _, area := range []string{event.AreaMail, event.AreaCalendar, event.AreaNotification} {
+		for _, name := range event.Events[area] {
+			wanted[area+"."+name+".json"] = true
+		}
 	}
-	for _, name := range event.NotificationEvents {
-		wanted[event.AreaNotification+"."+name+".json"] = true
+	check := func(e *event.Event) {
+		file := e.Area + "." + e.Name + ".json"
+		delete(wanted, file)
+		t.Run(file, func(t *testing.T) { checkGolden(t, file, structured(t, e)) })
 	}
 	for i, s := range samples {
-		t.Run(s.file(), func(t *testing.T) {
-			delete(wanted, s.file())
-			got := structured(t, s.event(t, i))
-			path := filepath.Join("testdata/events", s.file())
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("%s is\n%s\nwant\n%s", path, got, want)
-			}
-			doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(want))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := validateEvent(doc); err != nil {
-				t.Errorf("against the schema: %v", err)
-			}
-		})
+		check(s.event(t, i))
+	}
+	for i, s := range meetingSamples {
+		check(s.event(t, len(samples)+i))
 	}
 	for file := range wanted {
 		t.Errorf("there is no example %s", file)
 	}
 }
 
-// Every one of these is the example of `read` or `moved` with one thing wrong, and the schema must refuse it.
+// checkGolden compares an event with its file, and that with the schema; with -update it writes the file first.
+func checkGolden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata/events", file)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is\n%s\nwant\n%s", path, got, want)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validateEvent(doc); err != nil {
+		t.Errorf("against the schema: %v", err)
+	}
+}
+
+// Every one of these is an example with one thing wrong, and the schema must refuse it.
 func TestSchemaRefuses(t *testing.T) {
 	tests := []struct {
 		name, file string
@@ -264,6 +266,38 @@ func TestSchemaRefuses(t *testing.T) {
 		{"an event that mail does not have", "mail.read.json", func(e, _ map[string]any) { e["type"] = "io.triggerd.mail.rescheduled.v1" }},
 		{"the schema of another area", "mail.read.json", func(e, _ map[string]any) { e["dataschema"] = "urn:triggerd:schema:notification:v1" }},
 		{"a string as read flag", "mail.read.json", func(_, d map[string]any) { d["message"].(map[string]any)["isRead"] = "true" }},
+		{"an unknown property of event", "calendar.created.json", func(_, d map[string]any) { d["event"].(map[string]any)["type"] = "occurrence" }},
+		{"an unknown property of a moment", "calendar.created.json", func(_, d map[string]any) { part(d, "event", "start")["zone"] = "UTC" }},
+		{"a moment that is a date and a time", "calendar.created.json", func(_, d map[string]any) { part(d, "event", "start")["date"] = "2026-11-27" }},
+		{"a time without a zone", "calendar.created.json", func(_, d map[string]any) { part(d, "event", "start")["dateTime"] = "2026-11-27T09:00:00" }},
+		{"a local time with a zone", "calendar.created.json", func(_, d map[string]any) { part(d, "event", "start")["localDateTime"] = "2026-11-27T09:00:00Z" }},
+		{"a date that is none", "calendar.cancelled.json", func(_, d map[string]any) { part(d, "event", "start")["date"] = "27.11.2026" }},
+		{"no event", "calendar.created.json", func(_, d map[string]any) { delete(d, "event") }},
+		{"no kind", "calendar.created.json", func(_, d map[string]any) { delete(part(d, "event"), "instanceKind") }},
+		{"no calendar", "calendar.created.json", func(_, d map[string]any) { delete(part(d, "item"), "calendar") }},
+		{"a message in a calendar event", "calendar.created.json", func(_, d map[string]any) { d["message"] = map[string]any{} }},
+		{"updated without changed", "calendar.updated.json", func(_, d map[string]any) { delete(d, "changed") }},
+		{"created with changed", "calendar.created.json", func(_, d map[string]any) { d["changed"] = []any{map[string]any{"field": "x"}} }},
+		{"rescheduled without rescheduled", "calendar.rescheduled.json", func(_, d map[string]any) { delete(d, "rescheduled") }},
+		{"rescheduled from nowhere said", "calendar.rescheduled.json", func(_, d map[string]any) { delete(part(d, "rescheduled"), "old") }},
+		{"rescheduled to nowhere", "calendar.rescheduled.json", func(_, d map[string]any) { part(d, "rescheduled")["new"] = nil }},
+		{"deleted with rescheduled", "calendar.deleted.json", func(_, d map[string]any) { d["rescheduled"] = map[string]any{} }},
+		{"responded without responded", "calendar.responded.json", func(_, d map[string]any) { delete(d, "responded") }},
+		{"responded by nobody", "calendar.responded.json", func(_, d map[string]any) { d["responded"] = []any{} }},
+		{"updated with responded", "calendar.updated.json", func(_, d map[string]any) {
+			d["responded"] = []any{map[string]any{"self": true, "old": "none", "new": "accepted"}}
+		}},
+		{"starting without starting", "calendar.starting.json", func(_, d map[string]any) { delete(d, "starting") }},
+		{"starting that somebody pushed", "calendar.starting.json", func(e, _ map[string]any) { e["via"] = "push" }},
+		{"starting too early", "calendar.starting.json", func(_, d map[string]any) { part(d, "starting")["lateSeconds"] = -1 }},
+		{"created by the clock", "calendar.created.json", func(e, _ map[string]any) { e["via"] = "clock" }},
+		{"created with starting", "calendar.created.json", func(_, d map[string]any) {
+			d["starting"] = map[string]any{"leadSeconds": 900, "lateSeconds": 0}
+		}},
+		{"mail by the clock", "mail.read.json", func(e, _ map[string]any) { e["via"] = "clock" }},
+		{"an event that calendars do not have", "calendar.updated.json", func(e, _ map[string]any) { e["type"] = "io.triggerd.calendar.moved.v1" }},
+		{"the schema of mail", "calendar.created.json", func(e, _ map[string]any) { e["dataschema"] = "urn:triggerd:schema:mail:v1" }},
+		{"a calendar event without a sequence", "calendar.created.json", func(e, _ map[string]any) { delete(e, "sequence") }},
 		{"content in a notification", "notification.created.json", func(_, d map[string]any) { d["message"] = map[string]any{} }},
 		{"a link in a notification", "notification.created.json", func(_, d map[string]any) { d["item"].(map[string]any)["webLink"] = "https://x" }},
 	}
@@ -285,6 +319,14 @@ func TestSchemaRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// part is an object inside data.
+func part(data map[string]any, path ...string) map[string]any {
+	for _, name := range path {
+		data = data[name].(map[string]any)
+	}
+	return data
 }
 
 // inDocs finds the examples in docs/events.md, each under a comment that names its file.

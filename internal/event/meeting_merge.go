@@ -15,8 +15,7 @@ import (
 var ErrNotMeeting = errors.New("not an event object")
 
 // Merge lays an event as Graph wrote it over what is known: present properties replace, absent ones stay. Unknown
-// properties are passed over; null empties a property. Stub tells of this look alone. A stub laid over a copy of its
-// master gives the whole occurrence but for Recurrence, which is the master's alone. After an error, which is
+// properties are passed over; null empties a property. Stub tells of this look alone. After an error, which is
 // ErrNotMeeting, o holds a part of what was read and is of no use.
 func (o *ObservedMeeting) Merge(raw []byte) error {
 	l := look{ObservedMeeting: o}

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	jsonx "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/triggerd/triggerd/internal/event"
 )
@@ -238,6 +239,10 @@ func fill(v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem())
 	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[jsontext.Value]() {
+			v.SetBytes([]byte(`{"secret":true}`))
+			return
+		}
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(v.Index(0))
 	case reflect.Struct:
@@ -245,7 +250,7 @@ func fill(v reflect.Value) {
 			fill(f)
 		}
 	default:
-		panic("a message has a field of kind " + v.Kind().String())
+		panic("there is a field of kind " + v.Kind().String())
 	}
 }
 
