@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -104,14 +105,24 @@ type connectionFact struct {
 type watchFact struct {
 	Name       string        `json:"name"`
 	Connection string        `json:"connection"`
-	Folders    []string      `json:"folders"`
-	Events     []string      `json:"events"`
+	Folders    []string      `json:"folders,omitempty"` // of mail; none: no mail
+	Events     []string      `json:"events,omitempty"`
+	Calendar   *calendarFact `json:"calendar,omitempty"`
 	Content    string        `json:"content"`
 	When       string        `json:"when,omitempty"`
 	By         string        `json:"by"`
 	Start      string        `json:"start"`
 	Canary     string        `json:"canary,omitempty"` // how often an event must come
 	Mailboxes  []mailboxFact `json:"mailboxes"`
+}
+
+type calendarFact struct {
+	Calendars []string `json:"calendars"`
+	Past      string   `json:"past"` // the window
+	Future    string   `json:"future"`
+	Events    []string `json:"events"`
+	Starting  []string `json:"starting,omitempty"`  // lead times
+	TimeZone  string   `json:"time_zone,omitempty"` // in which all-day meetings start
 }
 
 type mailboxFact struct {
@@ -170,13 +181,7 @@ func signsIn(c *config.Connection) string {
 
 func describeWatch(set config.Settings, w *config.Watch, auth config.Auth) watchFact {
 	out := watchFact{Name: w.Name, Connection: w.Connection, Events: w.Mail.Events, Content: w.Content.String(), Start: "now"}
-	for _, ref := range w.Mail.Folders {
-		name := ref.Name
-		if ref.Exclude {
-			name = "!" + name
-		}
-		out.Folders = append(out.Folders, name)
-	}
+	out.Folders, out.Calendar = written(w.Mail.Folders), describeCalendar(&w.Calendar)
 	if w.Canary > 0 {
 		out.Canary = w.Canary.String()
 	}
@@ -197,14 +202,60 @@ func describeWatch(set config.Settings, w *config.Watch, auth config.Auth) watch
 	case w.Start.Back > 0:
 		out.Start = "what arrived in the last " + w.Start.Back.Round(time.Minute).String()
 	}
+	whose := "mailbox"
+	if len(out.Folders) == 0 {
+		whose = "calendar"
+	}
 	for _, m := range w.Mailboxes {
 		by := ""
-		if auth == config.AuthDelegated && !m.IsMe() { // P-6
-			by = fmt.Sprintf("polling every %v: delegated access has no subscriptions on somebody else's mailbox", set.PollInterval)
+		if auth == config.AuthDelegated && !m.IsMe() { // P-6, P-7
+			by = fmt.Sprintf("polling every %v: delegated access has no subscriptions on somebody else's %s", set.PollInterval, whose)
 		}
 		out.Mailboxes = append(out.Mailboxes, mailboxFact{m.Address, by, fmt.Sprintf("%s.%s.%s.>", set.SubjectPrefix, w.Name, m.Token())})
 	}
 	return out
+}
+
+func describeCalendar(c *config.Calendar) *calendarFact {
+	if len(c.Calendars) == 0 {
+		return nil
+	}
+	out := &calendarFact{Calendars: written(c.Calendars), Past: inDays(c.Past), Future: inDays(c.Future), Events: c.Events}
+	for _, lead := range c.Starting {
+		out.Starting = append(out.Starting, inDays(lead))
+	}
+	if len(c.Starting) > 0 {
+		out.TimeZone = cmp.Or(c.TimeZone, "the mailbox's own")
+	}
+	return out
+}
+
+// written are references as they stand in the watch file.
+func written(refs []config.FolderRef) (out []string) {
+	for _, ref := range refs {
+		name := ref.Name
+		if ref.Exclude {
+			name = "!" + name
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// inDays writes a duration as it may stand in the watch file.
+func inDays(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func explain(w io.Writer, f facts) error {
@@ -219,7 +270,16 @@ func explain(w io.Writer, f facts) error {
 	for i := range f.Watches {
 		x := &f.Watches[i]
 		fmt.Fprintf(&b, "\nwatch %s on %s, by %s\n", x.Name, x.Connection, x.By)
-		fmt.Fprintf(&b, "  folders: %s\n  events:  %s\n  content: %s\n  start:   %s\n", strings.Join(x.Folders, ", "), strings.Join(x.Events, ", "), x.Content, x.Start)
+		if len(x.Folders) > 0 {
+			fmt.Fprintf(&b, "  folders: %s\n  events:  %s\n", strings.Join(x.Folders, ", "), strings.Join(x.Events, ", "))
+		}
+		if c := x.Calendar; c != nil {
+			fmt.Fprintf(&b, "  calendars: %s, from %s ago to %s ahead\n  events:  %s\n", strings.Join(c.Calendars, ", "), c.Past, c.Future, strings.Join(c.Events, ", "))
+			if len(c.Starting) > 0 {
+				fmt.Fprintf(&b, "  starting: %s before the start; all-day meetings in time zone %s\n", strings.Join(c.Starting, ", "), c.TimeZone)
+			}
+		}
+		fmt.Fprintf(&b, "  content: %s\n  start:   %s\n", x.Content, x.Start)
 		if x.When != "" {
 			fmt.Fprintf(&b, "  when:    %s\n", x.When)
 		}

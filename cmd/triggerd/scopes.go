@@ -22,8 +22,12 @@ var (
 		"openid": "37f7f235-527c-4136-accd-4a02d197296e", "profile": "14dad69e-099b-42c9-810b-d002981feec1", "offline_access": "7427e0e9-2fba-42fe-b0c0-848c9e6a8182",
 		"Mail.Read": "570282fd-fa5c-430d-a7fd-fc8dc98a9dca", "Mail.Read.Shared": "7b9103a5-4610-446b-9670-80643382c1fa",
 		"Calendars.Read": "465a38f9-76ea-45b9-9f34-9e8b0d4b0b42", "Calendars.Read.Shared": "2b9c4092-424d-4249-948d-b43879977640",
+		"MailboxSettings.Read": "87f447af-9fa4-4c32-9dfa-4a57a73d18ce",
 	}
-	roleIDs = map[string]string{"Mail.Read": "810c84a8-4a9e-49e6-bf7d-12d183f40d01", "Calendars.Read": "798ee544-9d2d-430c-a058-570e29e34338"}
+	roleIDs = map[string]string{
+		"Mail.Read": "810c84a8-4a9e-49e6-bf7d-12d183f40d01", "Calendars.Read": "798ee544-9d2d-430c-a058-570e29e34338",
+		"MailboxSettings.Read": "40f97065-369a-49f4-947c-6a255697ae91",
+	}
 )
 
 // permissions are what a connection needs, and how it is got.
@@ -38,6 +42,7 @@ type permissions struct {
 
 	conf      config.Connection
 	mailboxes []string
+	mail      map[string]bool // mailboxes whose mail is read; of the others only calendars are
 }
 
 var forms = map[string]func(permissions) string{"az": azureCLI, "powershell": graphPowerShell, "terraform": terraform, "exchange": exchange}
@@ -111,7 +116,7 @@ func permissionsOf(file *config.File, args []string) (out []permissions, err err
 }
 
 func permissionsFor(file *config.File, c config.Connection) permissions {
-	p := permissions{Connection: c.Name, Cloud: c.Cloud.Name, Kind: "application", Because: map[string][]string{}, conf: c}
+	p := permissions{Connection: c.Name, Cloud: c.Cloud.Name, Kind: "application", Because: map[string][]string{}, conf: c, mail: map[string]bool{}}
 	if !c.ManagedIdentity {
 		p.Redirects = []string{c.Cloud.Login + "/common/oauth2/nativeclient"} // where Entra shows that consent was given
 	}
@@ -136,11 +141,10 @@ func permissionsFor(file *config.File, c config.Connection) permissions {
 			continue
 		}
 		for _, m := range w.Mailboxes {
-			scope := "Mail.Read"
-			if c.Auth == config.AuthDelegated && !m.IsMe() {
-				scope = "Mail.Read.Shared"
+			for _, scope := range w.Needs(c.Auth, m).Scopes() {
+				p.Because[scope] = append(p.Because[scope], w.Name+"/"+m.Address)
 			}
-			p.Because[scope] = append(p.Because[scope], w.Name+"/"+m.Address)
+			p.mail[m.Address] = p.mail[m.Address] || len(w.Mail.Folders) > 0
 			if !slices.Contains(p.mailboxes, m.Address) {
 				p.mailboxes = append(p.mailboxes, m.Address)
 			}
@@ -178,7 +182,10 @@ func explainScopes(p permissions) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "connection %s: %s permissions of Microsoft Graph, in cloud %s\n", p.Connection, p.Kind, p.Cloud)
 	for _, s := range p.Scopes {
-		fmt.Fprintf(&b, "  %-18s %s\n", s, strings.Join(p.Because[s], ", "))
+		fmt.Fprintf(&b, "  %-21s %s\n", s, strings.Join(p.Because[s], ", "))
+	}
+	if slices.Contains(p.Scopes, "MailboxSettings.Read") && !slices.Contains(p.Because["MailboxSettings.Read"], "extra_scopes") {
+		fmt.Fprintf(&b, "\nMailboxSettings.Read tells in which time zone all-day meetings start; with calendar.time_zone in these watches it is not needed.\n")
 	}
 	switch {
 	case p.conf.ManagedIdentity:
@@ -358,14 +365,18 @@ func exchange(p permissions) string {
 		fmt.Fprintf(&b, "# connection %s reads what its user may read: share the mailboxes with that user instead.\n", p.Connection)
 		fmt.Fprintf(&b, "Connect-ExchangeOnline -ExchangeEnvironmentName %s\n", p.conf.Cloud.Environment.Exchange)
 		for _, m := range p.mailboxes {
-			if m != config.Me {
+			switch {
+			case m == config.Me:
+			case p.mail[m]:
 				fmt.Fprintf(&b, "Add-MailboxPermission -Identity %s -User 'THE SIGNED-IN USER' -AccessRights FullAccess -AutoMapping $false\n", ps(m))
+			default:
+				fmt.Fprintf(&b, "Add-MailboxFolderPermission -Identity %s -User 'THE SIGNED-IN USER' -AccessRights Reviewer   # the calendar as it is called in that mailbox\n", ps(m+`:\Calendar`))
 			}
 		}
 		return b.String()
 	}
 	scope := "triggerd " + p.Connection
-	fmt.Fprintf(&b, "# connection %s: RBAC for Applications. Do not grant Mail.Read in Entra as well: both grants count together.\n", p.Connection)
+	fmt.Fprintf(&b, "# connection %s: RBAC for Applications. Do not grant %s in Entra as well: both grants count together.\n", p.Connection, strings.Join(p.Scopes, ", "))
 	fmt.Fprintf(&b, "# A new assignment takes 30 minutes to 2 hours.\nConnect-ExchangeOnline -ExchangeEnvironmentName %s\n", p.conf.Cloud.Environment.Exchange)
 	fmt.Fprintf(&b, "$app = %s                # client_id\n$object = 'OBJECT ID OF THE SERVICE PRINCIPAL'   # Enterprise applications, not App registrations\n", ps(cmp.Or(p.conf.ClientID, "APPLICATION ID OF THE IDENTITY")))
 	fmt.Fprintf(&b, "New-ServicePrincipal -AppId $app -ObjectId $object -DisplayName %s\n", ps(scope))
