@@ -201,7 +201,7 @@ func utc(at time.Time) (string, error) {
 	return at.Format(time.RFC3339Nano), nil
 }
 
-// clock reads a time of its zone; nil for null. The documentation of the beta prints its names with capitals.
+// clock reads a time of its zone; empty for null. The documentation of the beta prints its names with capitals.
 func clock(dec *jsontext.Decoder) (*wallClock, error) {
 	w := new(wallClock)
 	if null(dec) {

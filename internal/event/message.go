@@ -16,7 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Content is how much of a message leaves the daemon. The levels are ordered.
+// Content is how much of a message or meeting leaves the daemon. The levels are ordered.
 type Content int
 
 // The levels, each holding all of the one before.
@@ -40,13 +40,13 @@ func ParseContent(s string) (Content, error) {
 	return 0, fmt.Errorf("unknown content %q: want one of %s", s, strings.Join(contentNames[:], ", "))
 }
 
-// Address is a person or mailbox as a message names it.
+// Address is a person or mailbox as a message or meeting names it.
 type Address struct {
 	Name    string `json:"name,omitzero"`
 	Address string `json:"address,omitzero"`
 }
 
-// Body is a message's body.
+// Body is the body of a message or meeting.
 type Body struct {
 	ContentType string `json:"contentType"` // text or html
 	Content     string `json:"content"`
