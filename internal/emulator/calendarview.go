@@ -3,6 +3,7 @@ package emulator
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -152,11 +153,11 @@ func (s *Server) viewDelta(q *request) answer {
 		if !ok {
 			return refused
 		}
-		r = round{User: q.user.id, Calendar: c.id, View: &v, Full: true, Start: len(c.log)}
+		r = round{User: q.user.id, Calendar: c.id, View: &v, Full: true, Start: s.visible(c)}
 	case r.Calendar != c.id:
 		return fail(http.StatusBadRequest, "SyncStateInvalid", "The token belongs to another calendar.")
 	case r.Delta:
-		r.Delta, r.Full, r.From, r.Start = false, false, r.Pos, len(c.log)
+		r.Delta, r.Full, r.From, r.Start = false, false, r.Pos, s.visible(c)
 	}
 	return s.viewPage(q, c, r, z)
 }
@@ -205,15 +206,22 @@ func (s *Server) viewPage(q *request, c *calendar, r round, z *zone) answer {
 	return ok200(append(b, '}'), q)
 }
 
+// visible is the length of the calendar's log as delta sees it (T-3).
+func (s *Server) visible(c *calendar) int {
+	limit := time.Now().Add(-s.opts.DeltaLag).UnixNano()
+	n := len(c.log)
+	for n > 0 && c.log[n-1].at > limit {
+		n--
+	}
+	return n
+}
+
 // walkView goes through the calendar's log from where the round stands and collects a page. end tells that the round is
-// over. A series is kept on one page, which may be larger than asked for it, unless Faults.SplitSeries.
+// over: what happens while it is read is for the next one, else a series could be told twice with other dates. A series is
+// kept on one page, which may be larger than asked for it, unless Faults.SplitSeries.
 func (s *Server) walkView(c *calendar, r *round, size int) (items []toldMeeting, end bool) {
-	visible := time.Now().Add(-s.opts.DeltaLag).UnixNano()
-	for r.Pos < len(c.log) && len(items) < size {
-		if c.log[r.Pos].at > visible { // T-3
-			return items, true
-		}
-		group := s.tellMeeting(c, r, visible)
+	for r.Pos < r.Start && len(items) < size {
+		group := s.tellMeeting(c, r)
 		room := size - len(items)
 		switch {
 		case s.faults.SplitSeries:
@@ -229,21 +237,15 @@ func (s *Server) walkView(c *calendar, r *round, size int) (items []toldMeeting,
 		r.Pos++
 		r.Within = 0
 	}
-	return items, r.Pos == len(c.log) || c.log[r.Pos].at > visible
+	return items, r.Pos >= r.Start
 }
 
 // tellMeeting decides what the round says about the entry it stands at. Only a meeting's last entry speaks. A series is
 // told as a whole, so that a date that vanished is just not in it (D-36d); what has nothing in the window is removed
-// (D-38, D-39), though the first round does not tell that of what it began with.
-func (s *Server) tellMeeting(c *calendar, r *round, visible int64) (group []toldMeeting) {
-	e, place := c.log[r.Pos], r.Pos+1
-	last := 0
-	for i := len(e.m.places) - 1; i >= 0 && last == 0; i-- {
-		if p := e.m.places[i]; c.log[p-1].at <= visible {
-			last = p
-		}
-	}
-	if last != place {
+// (D-38, D-39), though the first round does not tell that.
+func (s *Server) tellMeeting(c *calendar, r *round) (group []toldMeeting) {
+	e := c.log[r.Pos]
+	if next, _ := slices.BinarySearch(e.m.places, r.Pos+2); next < len(e.m.places) && e.m.places[next] <= r.Start {
 		return nil
 	}
 	if e.is != nil {
@@ -252,7 +254,7 @@ func (s *Server) tellMeeting(c *calendar, r *round, visible int64) (group []told
 		}
 	}
 	if len(group) == 0 {
-		if r.Full && place <= r.Start {
+		if r.Full {
 			return nil
 		}
 		return []toldMeeting{{instance: instance{m: e.m}, removed: true}}

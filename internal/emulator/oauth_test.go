@@ -254,6 +254,83 @@ func TestWhatAUserMayRead(t *testing.T) {
 	}
 }
 
+func TestWhatAUserMayReadOfCalendars(t *testing.T) {
+	e := newEntra(t, Options{})
+	e.AddUser("support@contoso.com")
+	sign := func(scope string) string {
+		t.Helper()
+		_, out := e.post(tokenPath, codeForm(e.code(func(q url.Values) { q.Set("scope", "openid profile offline_access "+scope) }).Get("code")))
+		return out["access_token"].(string)
+	}
+	own, shared := sign("http://graph.test/Calendars.Read"), sign("http://graph.test/Calendars.Read.Shared")
+	mail, settings := sign("http://graph.test/Mail.Read http://graph.test/Mail.Read.Shared"), sign("http://graph.test/MailboxSettings.Read")
+	id, err := e.AddMeeting("support@contoso.com", Meeting{Start: at("2000-01-05T07:00Z")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(what, path, token string, want int) {
+		t.Helper()
+		if w := e.get("/v1.0/"+path, token); w.Code != want {
+			t.Errorf("%s: %d %s, want %d", what, w.Code, w.Body, want)
+		}
+	}
+	const other = "users/support@contoso.com"
+	below := other + "/calendars/" + e.DefaultCalendarID("support@contoso.com") + "/events/" + id
+	read("the own calendar", "me/calendar", own, 200)
+	read("the own calendar with the shared permission", "me/calendars", shared, 200)
+	read("the own calendar with Mail.Read", "me/calendar", mail, 403)
+	read("the own mail with Calendars.Read", "me/messages", own, 403)
+	read("the own settings", "me/mailboxSettings/timeZone", settings, 200)
+	read("the own settings with Calendars.Read", "me/mailboxSettings", own, 403)
+	read("somebody else's that is not shared", other+"/calendar", shared, 403)
+	if err := e.Share("support@contoso.com", ada); err != nil {
+		t.Fatal(err)
+	}
+	read("somebody else's with Calendars.Read", other+"/calendar", own, 403)
+	read("somebody else's with Mail.Read.Shared", other+"/calendar", mail, 403)
+	read("somebody else's that is shared", other+"/calendarView"+january, shared, 200)
+	read("its delta", other+"/calendarView/delta"+january, shared, 200)
+	read("an event below its calendar", below, shared, 200)
+	read("the same below the mailbox", other+"/events/"+id, shared, 404) // D-36c
+	read("somebody else's settings", other+"/mailboxSettings", settings, 403)
+}
+
+func TestWhoMaySubscribeToCalendars(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, w *world) {
+		other := w.AddUser("other@contoso.com")
+		w.do(w.Share("other@contoso.com", mailbox))
+		token := func(scopes ...string) string {
+			info := &tokenInfo{user: w.users[0], scopes: map[string]bool{}, expires: time.Now().Add(time.Hour)}
+			for _, s := range scopes {
+				info.scopes[s] = true
+			}
+			w.Server.mu.Lock()
+			defer w.Server.mu.Unlock()
+			return w.newToken(info)
+		}
+		for _, c := range []struct {
+			name, resource, token string
+			status                int
+		}{
+			{"the own mailbox", "me/events", token("calendars.read"), 201},
+			{"with a mail permission", "me/events", token("mail.read"), 403},
+			{"with a shared permission", "me/events", token("calendars.read.shared"), 403},
+			{"somebody else's", "users/" + other.ID + "/events", token("calendars.read", "calendars.read.shared"), 403},
+			{"messages with a calendar permission", "me/messages", token("calendars.read"), 403},
+		} {
+			body := w.subscription("", "created", "resource", `"`+c.resource+`"`)
+			r := w.send("POST", w.root+"/subscriptions", body, "Authorization", "Bearer "+c.token,
+				"Content-Type", "application/json", "Prefer", `IdType="ImmutableId"`)
+			if r.status != c.status {
+				t.Errorf("%s: %d %s, want %d", c.name, r.status, r.raw, c.status)
+			}
+			if c.status == 403 {
+				w.wantViolation("P-6, P-7: ")
+			}
+		}
+	})
+}
+
 func TestPersonalAccounts(t *testing.T) {
 	e := newEntra(t, Options{})
 	e.AddPersonalUser("bob@outlook.com")
