@@ -340,14 +340,14 @@ func (a *Agenda) dress(key store.MeetingKey, o *event.ObservedMeeting, w *Watch,
 // Starting makes the event that a meeting is about to start, for one lead time of a watch; nil when the watch does not
 // want it. o is filled; at is now.
 func (a *Agenda) Starting(alarm *store.Alarm, o *event.ObservedMeeting, w *Watch, at time.Time, onFilterError func(watch string, err error)) *event.Event {
-	if !w.Events[event.Starting] || !slices.Contains(w.Starting, alarm.Lead) || !a.wants(o, w, event.Starting, onFilterError) {
+	if !w.Events[event.Starting] || !slices.Contains(w.Starting, alarm.Lead()) || !a.wants(o, w, event.Starting, onFilterError) {
 		return nil
 	}
 	late := max(0, at.Sub(alarm.Due()))
 	e := a.dress(alarm.Meeting, o, w, event.Starting, at, event.ViaClock, event.CalendarData{
-		Starting: &event.StartingSoon{LeadSeconds: int64(alarm.Lead / time.Second), LateSeconds: int64(late / time.Second)},
+		Starting: &event.StartingSoon{LeadSeconds: alarm.LeadSeconds, LateSeconds: int64(late / time.Second)},
 	})
-	e.ID = event.ID(a.Tenant, w.Name, w.Token, alarm.Meeting.Series, alarm.Meeting.Original, e.Type(), alarm.Start.UTC().Format(time.RFC3339), alarm.Lead.String())
+	e.ID = event.ID(a.Tenant, w.Name, w.Token, alarm.Meeting.Series, alarm.Meeting.Original, e.Type(), alarm.Start.UTC().Format(time.RFC3339), alarm.Lead().String())
 	e.Time = alarm.Due().UTC()
 	return e
 }

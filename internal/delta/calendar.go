@@ -176,7 +176,7 @@ func alarmsOf(feed uint32, key store.MeetingKey, m *event.ObservedMeeting, watch
 	for i := range watches {
 		w := &watches[i]
 		for _, lead := range w.Starting {
-			a := store.Alarm{Feed: feed, Meeting: key, Watch: w.Name, Lead: lead, Start: changes.StartsAt(m, w)}
+			a := store.Alarm{Feed: feed, Meeting: key, Watch: w.Name, LeadSeconds: int64(lead / time.Second), Start: changes.StartsAt(m, w)}
 			since := from(w)
 			if a.Start.IsZero() || a.Start.Before(since) || !late && a.Due().Before(since) {
 				continue

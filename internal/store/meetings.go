@@ -103,20 +103,23 @@ func (tx *Tx) forgetMeetings(feed uint32) error {
 // Alarm is a moment at which something is to be told of a meeting's start. It is told only if the meeting still starts
 // then: who moves a meeting adds alarms and leaves the old ones.
 type Alarm struct {
-	Feed    uint32        `json:"feed"`
-	Meeting MeetingKey    `json:"meeting"`
-	Watch   string        `json:"watch"`
-	Lead    time.Duration `json:"lead_ns"`
-	Start   time.Time     `json:"start"` // of the meeting, as it was known then
+	Feed        uint32     `json:"feed"`
+	Meeting     MeetingKey `json:"meeting"`
+	Watch       string     `json:"watch"`
+	LeadSeconds int64      `json:"lead_seconds"` // before the start
+	Start       time.Time  `json:"start"`        // of the meeting, as it was known then
 }
 
+// Lead is how long before the start it is told.
+func (a *Alarm) Lead() time.Duration { return time.Duration(a.LeadSeconds) * time.Second }
+
 // Due is when to tell it.
-func (a *Alarm) Due() time.Time { return a.Start.Add(-a.Lead) }
+func (a *Alarm) Due() time.Time { return a.Start.Add(-a.Lead()) }
 
 // key begins with the time, so that what is due comes first; the same alarm has the same key.
 func (a *Alarm) key() []byte {
 	out := key64(uint64(a.Due().UnixMilli()))
-	sum := sha256.Sum256(fmt.Append(nil, a.Feed, "\x00", a.Meeting.Series, "\x00", a.Meeting.Original, "\x00", a.Watch, "\x00", a.Lead, "\x00", a.Start.Unix()))
+	sum := sha256.Sum256(fmt.Append(nil, a.Feed, "\x00", a.Meeting.Series, "\x00", a.Meeting.Original, "\x00", a.Watch, "\x00", a.LeadSeconds, "\x00", a.Start.Unix()))
 	return append(out, sum[:16]...)
 }
 
