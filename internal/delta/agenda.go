@@ -162,6 +162,14 @@ type seriesState struct {
 	dates  map[string]*store.Meeting // by original start
 }
 
+// observed is the last look at the series; nil when there was none.
+func (s *seriesState) observed() *event.ObservedMeeting {
+	if s.master == nil {
+		return nil
+	}
+	return &s.master.ObservedMeeting
+}
+
 // states is what was known of everything that a round is about.
 type states struct {
 	series map[string]*seriesState
@@ -355,7 +363,7 @@ func (r *agendaRound) missing(id string, known *seriesState, dates []*event.Obse
 	if known.master == nil || len(known.dates) == 0 {
 		return nil
 	}
-	if changes.Retimed(&known.master.ObservedMeeting, r.now(id)) || r.isGone(id) {
+	if changes.Retimed(known.observed(), r.now(id)) || r.isGone(id) {
 		return nil
 	}
 	told := map[string]bool{}
@@ -370,18 +378,20 @@ func (r *agendaRound) missing(id string, known *seriesState, dates []*event.Obse
 	return out
 }
 
-// keyOf is where the state of a look is kept: that of the date it was known as, else by when its series has it (M-4a).
+// keyOf is where the state of a look is kept: by when its series has it (M-4a). One that was moved by itself and whose
+// original start is told otherwise than its date was, is known by its id.
 func (r *agendaRound) keyOf(o *event.ObservedMeeting) store.MeetingKey {
-	series := seriesOf(o)
-	if series == o.ID {
-		return store.MeetingKey{Series: o.ID}
-	}
-	if key, ok := r.states.byID[o.ID]; ok && key.Series == series {
+	key := store.MeetingKey{Series: seriesOf(o)}
+	if key.Series == o.ID {
 		return key
 	}
-	original := o.Meeting.OriginalStart
-	if original == "" {
-		original = changes.Instant(o.Meeting.Start, time.UTC).Format(time.RFC3339)
+	if key.Original = o.Meeting.OriginalStart; key.Original == "" {
+		key.Original = changes.Instant(o.Meeting.Start, time.UTC).Format(time.RFC3339)
 	}
-	return store.MeetingKey{Series: series, Original: original}
+	known := r.states.of(key.Series)
+	was, ok := r.states.byID[o.ID]
+	if ok && !o.Stub && was.Series == key.Series && known.dates[key.Original] == nil && !changes.Retimed(known.observed(), r.now(key.Series)) {
+		return was
+	}
+	return key
 }

@@ -122,10 +122,7 @@ func (r *agendaRound) nameSeries(id string, dates []*event.ObservedMeeting, out 
 			return err
 		}
 	}
-	var was, is *event.ObservedMeeting // the master
-	if known.master != nil {
-		was, is = &known.master.ObservedMeeting, &known.master.ObservedMeeting
-	}
+	was, is := known.observed(), known.observed() // the master
 	if next != nil {
 		is = next
 	}
