@@ -85,6 +85,7 @@ var doors = []door{
 	{"github.com/spf13/pflag", []string{"cmd/triggerd"}, nobody, "rooms know nothing of a command line"},
 	{"github.com/jhillyerd/enmime", []string{"emulator"}, nobody, "the daemon never parses mail"},
 	{"github.com/emersion/go-mbox", []string{"emulator"}, nobody, "the daemon never parses mail"},
+	{"github.com/yaegashi/wtz.go", []string{"event"}, nobody, "zones have two names, and one room translates them"},
 	{"github.com/chromedp", nobody, []string{"status"}, "the page is looked at in a browser"},
 	{"github.com/cloudevents", nobody, everybody, "an independent reader, for tests"},
 	{"github.com/santhosh-tekuri/jsonschema", nobody, everybody, "an independent reader, for tests"},

@@ -19,9 +19,9 @@ import (
 type Options struct {
 	// Agenda describes a calendar and the watches over it; ok is false when nobody watches it.
 	Agenda func(feed uint32) (a *changes.Agenda, watches []changes.Watch, ok bool)
-	// Tick is the longest sleep: alarms are wall-clock, and timers stand still while a machine does. Default 5 s.
-	Tick time.Duration
-	Log  zerolog.Logger
+	// Every is the longest sleep: alarms are wall-clock, and timers stand still while a machine does. Default 5 s.
+	Every time.Duration
+	Log   zerolog.Logger
 }
 
 // Room lets the alarms go off.
@@ -32,8 +32,8 @@ type Room struct {
 
 // New makes the room.
 func New(st *store.Store, o Options) *Room {
-	if o.Tick == 0 {
-		o.Tick = 5 * time.Second
+	if o.Every == 0 {
+		o.Every = 5 * time.Second
 	}
 	return &Room{st: st, opts: o}
 }
@@ -66,9 +66,9 @@ func (r *Room) ring(now time.Time) (wait time.Duration, err error) {
 	next, ok, err := r.st.NextAlarm()
 	switch {
 	case err != nil || !ok:
-		return r.opts.Tick, err
+		return r.opts.Every, err
 	case next.After(now):
-		return min(next.Sub(now), r.opts.Tick), nil
+		return min(next.Sub(now), r.opts.Every), nil
 	}
 	err = r.st.Update(func(tx *store.Tx) error {
 		due, err := tx.TakeAlarms(now, batch)

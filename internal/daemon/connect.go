@@ -21,7 +21,7 @@ func (d *Daemon) connect(g *generation) (err error) {
 		}
 	}
 	g.connections, err = connections.New(d.store, connections.Options{
-		File: g.file, Keys: keys, KeyFile: o.Settings.StateKeyFile, Transport: o.Transport, Resumed: g.resumed, Log: d.room("connections"),
+		File: g.file, Keys: keys, KeyFile: o.Settings.StateKeyFile, Transport: o.Transport, Resumed: g.resumed, Every: d.opts.Every, Log: d.room("connections"),
 	})
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ type Options struct {
 	Public    net.Listener                 // nil: opened from the settings
 	Admin     net.Listener                 // likewise
 	Handlers  map[string]http.Handler      // what else the admin listener serves, by pattern
+	Every     time.Duration                // between the looks of the rooms at what is due; 0: what each finds right
 }
 
 // Daemon is the whole of triggerd in one process.

@@ -44,8 +44,8 @@ func (d *Daemon) generation(file *config.File) (*generation, error) {
 			return nil, err
 		}
 	}
-	g.freshness = freshness.New(d.store, freshness.Options{Views: func() []freshness.View { return d.views(g) }, Started: d.started, Log: d.room("freshness")})
-	g.clock = clock.New(d.store, clock.Options{Agenda: g.delta.Agenda, Log: d.room("clock")})
+	g.freshness = freshness.New(d.store, freshness.Options{Views: func() []freshness.View { return d.views(g) }, Started: d.started, Every: d.opts.Every, Log: d.room("freshness")})
+	g.clock = clock.New(d.store, clock.Options{Agenda: g.delta.Agenda, Every: d.opts.Every, Log: d.room("clock")})
 	g.handlers = g.connections.Handlers()
 	return g, nil
 }
@@ -58,7 +58,7 @@ func (d *Daemon) wireDelta(g *generation) (err error) {
 	}
 	g.delta, err = delta.New(d.store, delta.Options{
 		Graphs: graphs, NoDelta: noDelta, Targets: d.targets(g),
-		Poll: s.PollInterval, Sweep: s.SweepInterval, TrueUp: s.TrueUpInterval, Lag: s.DeltaLag,
+		Poll: s.PollInterval, Sweep: s.SweepInterval, TrueUp: s.TrueUpInterval, Lag: s.DeltaLag, Every: d.opts.Every,
 		PushOK: func(feed uint32) (bool, string) { return g.subscriptions.PushState(feed) },
 		Silent: func(feed uint32, reason string) { g.subscriptions.Replace(feed, reason) },
 		Paused: g.connections.Paused,
@@ -80,7 +80,7 @@ func (d *Daemon) wireSubscriptions(g *generation) error {
 		asks[name] = c
 	}
 	g.subscriptions = subscriptions.New(d.store, subscriptions.Options{
-		Graphs: asks, Wants: g.wants, PublicURL: s.PublicURL,
+		Graphs: asks, Wants: g.wants, PublicURL: s.PublicURL, Every: d.opts.Every,
 		Lifetime: func(string) time.Duration { return s.SubscriptionLifetime },
 		CatchUp:  g.delta.CatchUp, TrueUp: g.delta.Resync, Paused: g.connections.Paused, Tell: d.tell(g),
 		HTTP: &http.Client{Transport: d.opts.Transport, Timeout: 10 * time.Second},

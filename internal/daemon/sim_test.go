@@ -32,6 +32,7 @@ type sim struct {
 	set  config.Settings
 	log  zerolog.Logger
 
+	every  time.Duration          // between the looks of the rooms; 0: as in earnest
 	before func()                 // runs before triggerd starts
 	faults func(*emulator.Faults) // in force from the beginning
 	hook   struct {               // what Graph reaches
@@ -117,7 +118,7 @@ func (s *sim) start() {
 		s.t.Fatal(err)
 	}
 	d := &Daemon{
-		opts: Options{Settings: s.set, File: file, Log: s.log, Load: func() (*config.File, error) { return parseSim(s) }, Transport: emulator.HandlerTransport(map[string]http.Handler{
+		opts: Options{Settings: s.set, File: file, Log: s.log, Every: s.every, Load: func() (*config.File, error) { return parseSim(s) }, Transport: emulator.HandlerTransport(map[string]http.Handler{
 			"graph.test": s.emu, "hook.test": http.HandlerFunc(s.serveHook),
 		})},
 		started: time.Now().UTC(), ready: make(chan struct{}), next: make(chan reload),
@@ -210,6 +211,10 @@ func (s *sim) names() (out []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.events {
+		if s.events[i].Area == event.AreaCalendar {
+			out = append(out, s.meetingName(&s.events[i]))
+			continue
+		}
 		var d event.Data
 		if err := json.Unmarshal(s.events[i].Data, &d); err != nil {
 			s.t.Fatal(err)

@@ -85,6 +85,7 @@ type Options struct {
 	PushLate            time.Duration // how old a change must be to say that push never announced it; default 5 min (T-1: 3)
 	PageSize            int           // default 1,000; less where bodies are read
 	Workers             int           // rounds at a time, default 16
+	Every               time.Duration // between looks at what is due, default 5 s
 
 	PushOK  func(feed uint32) (ok bool, reason string) // whether push is believed to work; nil means it never does
 	Silent  func(feed uint32, reason string)           // push did not announce a change
@@ -109,6 +110,7 @@ func (o Options) withDefaults() Options {
 	set(&o.TrueUp, 24*time.Hour)
 	set(&o.Lag, 30*time.Second)
 	set(&o.PushLate, 5*time.Minute)
+	set(&o.Every, 5*time.Second)
 	if o.PageSize == 0 {
 		o.PageSize = 1000
 	}
@@ -151,7 +153,8 @@ type Room struct {
 // New prepares the room. What the store remembers of folders is used at once, so that notifications can be processed
 // before Graph was asked for anything.
 func New(st *store.Store, opts Options) (*Room, error) {
-	r := &Room{st: st, opts: opts.withDefaults(), log: opts.Log, sched: newScheduler(), feeds: map[uint32]*feed{}, announcers: map[uint32]*announcer{}}
+	opts = opts.withDefaults()
+	r := &Room{st: st, opts: opts, log: opts.Log, sched: newScheduler(opts.Every), feeds: map[uint32]*feed{}, announcers: map[uint32]*announcer{}}
 	r.janitor = &task{run: r.settleOrphans, lane: &lane{}}
 	r.sched.add(r.janitor, time.Now())
 	known := map[string]store.Mailbox{}

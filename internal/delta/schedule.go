@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// maxSleep bounds how long the scheduler sleeps: deadlines are wall-clock, and timers stand still while a machine does.
-const maxSleep = 5 * time.Second
-
 // lanesAtOnce is how many tasks of one mailbox run at a time, so that a slow one does not take all workers.
 const lanesAtOnce = 2
 
@@ -36,12 +33,13 @@ type task struct {
 type scheduler struct {
 	mu     sync.Mutex
 	queue  taskHeap
+	every  time.Duration // the longest sleep: deadlines are wall-clock, and timers stand still while a machine does
 	signal chan struct{}
 	pulse  chan struct{} // from dispatch, whenever it waits
 }
 
-func newScheduler() *scheduler {
-	return &scheduler{signal: make(chan struct{}, 1), pulse: make(chan struct{})}
+func newScheduler(every time.Duration) *scheduler {
+	return &scheduler{every: every, signal: make(chan struct{}, 1), pulse: make(chan struct{})}
 }
 
 func (s *scheduler) add(t *task, due time.Time) {
@@ -122,7 +120,7 @@ func (s *scheduler) take(now time.Time) (*task, time.Duration) {
 	for len(s.queue) > 0 {
 		t := s.queue[0]
 		if wait := t.due.Sub(now); wait > 0 {
-			return nil, min(wait, maxSleep)
+			return nil, min(wait, s.every)
 		}
 		heap.Pop(&s.queue)
 		if t.dead {
@@ -136,7 +134,7 @@ func (s *scheduler) take(now time.Time) (*task, time.Duration) {
 		t.running = true
 		return t, 0
 	}
-	return nil, maxSleep
+	return nil, s.every
 }
 
 // dispatch gives due tasks to work until ctx is done.

@@ -11,7 +11,7 @@ import (
 
 // play runs a scheduler with some workers until the test ends.
 func play(t *testing.T, workers int) *scheduler {
-	s := newScheduler()
+	s := newScheduler(5 * time.Second)
 	ctx, cancel := context.WithCancel(t.Context())
 	work := make(chan *task)
 	var wg sync.WaitGroup
