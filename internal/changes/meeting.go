@@ -185,7 +185,7 @@ func (c *comparison) firstSight(w *Watch) []namedMeeting {
 	switch {
 	case c.ofSeries():
 		// Its series tells that it exists. One that was moved by itself comes from outside the window.
-		if baseline || c.now.Stub || !modified || c.l.OldMaster == nil || event.ParseTime(m.Start.DateTime).Equal(event.ParseTime(m.OriginalStart)) {
+		if baseline || c.now.Stub || !modified || c.l.OldMaster == nil || c.regular() {
 			return nil
 		}
 		return []namedMeeting{{name: event.Rescheduled, moved: &event.Reschedule{New: span(c.now)}}}
