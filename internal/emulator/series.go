@@ -249,7 +249,7 @@ func (s *state) recur(asked Recurrence) error {
 // on is when the series takes place on a day, by the clock of its zone.
 func (s *state) on(d day) (start, end time.Time) {
 	first := floating(s.start.In(s.loc))
-	begin := d.midnight().Add(first.Sub(dayOf(first).midnight()))
+	begin := d.midnight().Add(timeOfDay(first))
 	return in(begin, s.loc).UTC(), in(begin.Add(floating(s.end.In(s.loc)).Sub(first)), s.loc).UTC()
 }
 
