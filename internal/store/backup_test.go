@@ -54,6 +54,10 @@ func filled(t testing.TB, dir string) *Store {
 		return errors.Join(err, tx.PutFeed(&f), tx.PutSubscription(&Subscription{ID: "sub", Feed: 1}),
 			tx.PutConnection(&Connection{Name: "c", Sealed: []byte("sealed")}), tx.PutWatch(&Watch{Name: "w", Token: "m", State: "fresh"}))
 	})
+	putMeeting(t, s, 2, MeetingKey{Series: "series"}, "Planning")
+	putAlarms(t, s, alarmAt(nine, "told"), alarmAt(nine.Add(time.Hour), "waits"))
+	told := takeAlarms(t, s, nine, 1)
+	update(t, s, func(tx *Tx) error { return tx.AlarmTold(&told[0], nine) })
 	accept(t, s, Notification{Feed: 1, Item: "one", Change: event.Created, At: time.Now()}, Notification{Feed: 1, Item: "two", Change: event.Created, At: time.Now()})
 	update(t, s, func(tx *Tx) error {
 		return tx.AppendEvent(&event.Event{ID: "e1", Area: event.AreaMail, Name: event.Received, Watch: "w", Mailbox: "m", Data: []byte("{}")})
@@ -90,6 +94,9 @@ func TestBackupAndRestore(t *testing.T) {
 	if c, ok := r.Connection("c"); !ok || string(c.Sealed) != "sealed" || len(r.Subscriptions()) != 1 || len(r.Watches()) != 1 {
 		t.Errorf("restored: %+v, %v, %v", c, r.Subscriptions(), r.Watches())
 	}
+	wantMeetings(t, r, 2, "", "series: Planning")
+	putAlarms(t, r, alarmAt(nine, "told"))
+	wantNext(t, r, nine.Add(45*time.Minute))
 	e := event.Event{ID: "e2", Area: event.AreaMail, Name: event.Received, Watch: "w", Mailbox: "m", Data: []byte("{}")}
 	update(t, r, func(tx *Tx) error { return tx.AppendEvent(&e) })
 	if st := r.OutboxStats(); st.Entries != 3 || st.Held != 0 {
