@@ -54,7 +54,8 @@ func (d *Daemon) reportFeeds(g *generation, r *status.Report) {
 	for i := range feeds {
 		f := &feeds[i]
 		r.Feeds = append(r.Feeds, status.Feed{
-			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder, Label: f.Label, Watches: f.Watches, Mailboxes: f.Mailboxes, RoundAt: f.RoundAt,
+			Feed: f.Feed, Connection: f.Connection, Mailbox: f.Mailbox, Area: f.Area, Folder: f.Folder, Label: f.Label, Inbox: f.Inbox,
+			Watches: f.Watches, Mailboxes: f.Mailboxes, RoundAt: f.RoundAt,
 			BaselinedAt: f.BaselinedAt, TrueUpAt: f.TrueUpAt, DueAt: f.DueAt, Interval: f.Interval, Pending: f.Pending, Push: f.Push,
 			PushReason: f.PushReason, PushAt: f.PushAt, Announced: f.Announced, Missed: f.Missed, Reason: f.Reason, Pages: f.Pages, Items: f.Items,
 			Error: f.Error, Tries: f.Tries,
@@ -74,9 +75,9 @@ func (g *generation) reportWatches(r *status.Report) {
 }
 
 func (d *Daemon) reportSubscriptions(r *status.Report) {
-	tokens := map[uint32]*status.Feed{}
+	announces := map[uint32][]*status.Feed{} // a mailbox has one for all its calendars (S-27)
 	for i := range r.Feeds {
-		tokens[r.Feeds[i].Feed] = &r.Feeds[i]
+		announces[r.Feeds[i].Inbox] = append(announces[r.Feeds[i].Inbox], &r.Feeds[i])
 	}
 	for _, s := range d.store.Subscriptions() {
 		if !s.RemovedAt.IsZero() {
@@ -86,9 +87,15 @@ func (d *Daemon) reportSubscriptions(r *status.Report) {
 			ID: s.ID, Feed: s.Feed, Connection: s.Connection, Renewals: s.Renewals, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, RenewAt: s.RenewAt, RenewedAt: s.RenewedAt,
 			Failures: s.Failures, LastError: s.LastError,
 		}
-		if f := tokens[s.Feed]; f != nil {
-			out.Mailbox, out.Folder, out.Watches = f.Mailbox, f.Folder, f.Watches
+		for _, f := range announces[s.Feed] {
+			out.Mailbox, out.Folder = f.Mailbox, f.Folder
+			if f.Area == event.AreaCalendar {
+				out.Folder = status.AllCalendars
+			}
+			out.Watches = append(out.Watches, f.Watches...)
 		}
+		slices.Sort(out.Watches)
+		out.Watches = slices.Compact(out.Watches)
 		r.Subscriptions = append(r.Subscriptions, out)
 	}
 	slices.SortFunc(r.Subscriptions, func(a, b status.Subscription) int {

@@ -38,14 +38,13 @@ func promtool(t *testing.T, stdin string, args ...string) {
 func scrape(t *testing.T, perWatch bool) string {
 	t.Helper()
 	r := busy(3)
-	for i := range r.Feeds {
-		r.Feeds[i].Label, r.Feeds[i].Mailboxes = "inbox", map[string]string{"sales": r.Feeds[i].Mailbox}
-	}
 	r.Connections[0].CredentialExpiresAt = now.Add(time.Hour)
 	m := NewMetrics(&changing{report: r}, perWatch)
 	m.Acked(time.Millisecond)
 	m.Published(&event.Event{Area: event.AreaMail, Name: event.Received, Via: event.ViaPush, Time: now}, now.Add(time.Second))
+	m.Published(&event.Event{Area: event.AreaCalendar, Name: event.Starting, Via: event.ViaClock, Time: now}, now.Add(90*time.Minute))
 	m.Round("push", true)
+	m.Round("window", true)
 	m.Round("what somebody asked for in words", false)
 	m.Requested("message", 429, time.Second)
 	m.Requested("message", 0, time.Second)
@@ -117,6 +116,11 @@ func TestEveryMetricOfTheDesign(t *testing.T) {
 		`triggerd_subscription_expiry_timestamp_seconds{feed="inbox",mailbox="m-0000000000000000",watch="sales"}`, `triggerd_renewals_total{result="ok"}`,
 		`triggerd_feed_freshness_seconds{feed="inbox",mailbox="m-0000000000000000",watch="sales"}`, `triggerd_push_missed_total`,
 		`triggerd_delta_rounds_total{reason="push",result="ok"}`, `triggerd_delta_rounds_total{reason="catchup",result="failed"}`,
+		`triggerd_events_total{area="calendar",event="starting",via="clock"} 1`, `triggerd_event_latency_seconds_sum{via="clock"} 5400`,
+		`triggerd_delta_rounds_total{reason="window",result="ok"} 1`,
+		`triggerd_feed_freshness_seconds{feed="calendar",mailbox="sales",watch="sales"} 120`, `triggerd_feed_freshness_seconds{feed="c-2dkzq1xa",mailbox="sales",watch="fairs"} 60`,
+		`triggerd_subscription_expiry_timestamp_seconds{feed="calendars",mailbox="sales",watch="sales"}`,
+		`triggerd_subscription_expiry_timestamp_seconds{feed="calendars",mailbox="sales",watch="fairs"}`,
 		`triggerd_graph_requests_total{operation="message",status="429"}`, `triggerd_graph_requests_total{operation="message",status="none"}`,
 		`triggerd_graph_requests_total{operation="message",status="other"}`, `triggerd_graph_throttled_total 1`,
 		`triggerd_connection_state{connection="contoso",state="ok"}`, `triggerd_credential_expiry_timestamp_seconds{connection="contoso"}`,
@@ -131,9 +135,6 @@ func TestEveryMetricOfTheDesign(t *testing.T) {
 // With a thousand mailboxes there are three series for each, or as many for each watch.
 func TestCardinality(t *testing.T) {
 	r := busy(1000)
-	for i := range r.Feeds {
-		r.Feeds[i].Label, r.Feeds[i].Mailboxes = "inbox", map[string]string{"sales": r.Feeds[i].Mailbox}
-	}
 	series := func(perWatch bool) (n int) {
 		w := httptest.NewRecorder()
 		NewMetrics(&changing{report: r}, perWatch).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/triggerd/triggerd/internal/event"
 )
 
 // ConnectionStates are the values of the label state of triggerd_connection_state.
@@ -38,7 +40,7 @@ var (
 	descOldest        = desc("outbox_oldest_seconds", "Age of the oldest event that NATS has not acknowledged; 0 without one.")
 	descQuarantine    = desc("quarantine_entries", "What could not be processed and is parked.")
 	descSubscriptions = desc("subscriptions", "Subscriptions by state: active, failing (the last renewal failed), lapsed.", "state")
-	descEnds          = desc("subscription_expiry_timestamp_seconds", "When a subscription ends unless it is renewed, as a Unix time.", "watch", "mailbox", "feed")
+	descEnds          = desc("subscription_expiry_timestamp_seconds", "When a subscription ends unless it is renewed, as a Unix time; feed calendars: the one for all calendars of a mailbox.", "watch", "mailbox", "feed")
 	descRenewals      = desc("renewals_total", "Renewals of subscriptions, since the database was made.", "result")
 	descFresh         = desc("feed_freshness_seconds", "Age of what is known of a feed: everything that happened before is published. Absent until the first reading is complete.", "watch", "mailbox", "feed")
 	descLate          = desc("feed_interval_seconds", "How often a feed is due at present: its freshness should stay below twice that.", "watch", "mailbox", "feed")
@@ -142,9 +144,9 @@ func (s sink) books(r *Report) {
 
 func (s sink) subscriptions(r *Report, perWatch bool) {
 	states := map[string]int{"active": 0, "failing": 0, "lapsed": 0}
-	origins := map[uint32]*Feed{}
+	origins := map[uint32][]*Feed{}
 	for i := range r.Feeds {
-		origins[r.Feeds[i].Feed] = &r.Feeds[i]
+		origins[r.Feeds[i].Inbox] = append(origins[r.Feeds[i].Inbox], &r.Feeds[i])
 	}
 	soonest := newExtremes(perWatch, false)
 	for i := range r.Subscriptions {
@@ -157,8 +159,8 @@ func (s sink) subscriptions(r *Report, perWatch bool) {
 		default:
 			states["active"]++
 		}
-		if f := origins[sub.Feed]; f != nil {
-			soonest.add(f, unix(sub.ExpiresAt))
+		for _, f := range origins[sub.Feed] {
+			soonest.add(f, f.announcedBy(), unix(sub.ExpiresAt))
 		}
 	}
 	for state, n := range states {
@@ -178,14 +180,14 @@ func (s sink) feeds(r *Report, perWatch bool) {
 	for i := range r.Feeds {
 		f := &r.Feeds[i]
 		missed, announced = missed+f.Missed, announced+f.Announced
-		if !f.Push && subscribed[f.Feed] {
+		if !f.Push && subscribed[f.Inbox] {
 			silent++
 		}
 		if f.BaselinedAt.IsZero() {
 			continue
 		}
-		stalest.add(f, max(0, r.At.Sub(f.RoundAt).Seconds()))
-		due.add(f, f.Interval.Seconds())
+		stalest.add(f, f.Label, max(0, r.At.Sub(f.RoundAt).Seconds()))
+		due.add(f, f.Label, f.Interval.Seconds())
 	}
 	s.counter(descPushMissed, missed)
 	s.counter(descPushAnnounced, announced)
@@ -195,6 +197,14 @@ func (s sink) feeds(r *Report, perWatch bool) {
 	}
 	stalest.emit(s, descFresh)
 	due.emit(s, descLate)
+}
+
+// announcedBy is the label feed of the subscription that announces changes of a feed: all calendars of a mailbox share one.
+func (f *Feed) announcedBy() string {
+	if f.Area == event.AreaCalendar {
+		return "calendars"
+	}
+	return f.Label
 }
 
 // extremes are the values of a metric by watch, mailbox and feed; per watch only the worst is kept.
@@ -207,10 +217,10 @@ func newExtremes(perWatch, largest bool) *extremes {
 	return &extremes{perWatch, largest, map[[3]string]float64{}}
 }
 
-// add takes a value of a feed, for each watch that follows it.
-func (x *extremes) add(f *Feed, v float64) {
+// add takes a value of a feed, for each watch that follows it, under a label.
+func (x *extremes) add(f *Feed, label string, v float64) {
 	for watch, mailbox := range f.Mailboxes {
-		key := [3]string{watch, mailbox, f.Label}
+		key := [3]string{watch, mailbox, label}
 		if x.perWatch {
 			key = [3]string{watch, none, none}
 		}

@@ -102,7 +102,7 @@ func because(reason string) string {
 
 func (j *judge) mailboxes() {
 	for _, m := range j.Mailboxes {
-		j.bad("mailbox:"+m.Connection+"/"+m.Mailbox, "compare the address, the folders and the permission; it is looked for again by itself", "mailbox %s: %s", m.Mailbox, m.Error)
+		j.bad("mailbox:"+m.Connection+"/"+m.Mailbox, "compare the address, the folders, the calendars and the permissions; it is looked for again by itself", "mailbox %s: %s", m.Mailbox, m.Error)
 	}
 }
 
@@ -110,7 +110,7 @@ func (j *judge) subscriptions() {
 	for i := range j.Subscriptions {
 		s := &j.Subscriptions[i]
 		if left := s.ExpiresAt.Sub(j.At); left < 0 || s.Failures > 0 && left < s.ExpiresAt.Sub(s.RenewAt)/2 {
-			j.bad("subscription:"+s.ID, "see the error; the feed is polled when the subscription lapses",
+			j.bad("subscription:"+s.ID, "see the error; what it announces is polled when the subscription lapses",
 				"subscription of %s %s expires %s: %s", s.Mailbox, s.Folder, ahead(left), s.LastError)
 		}
 	}
@@ -127,10 +127,10 @@ func (j *judge) feeds() {
 		switch {
 		case paused[f.Connection]: // what waits for its connection is one problem, not many
 		case f.Error != "" && f.Tries > 2:
-			j.bad(key, "mend what the error names; triggerd tries again by itself", "feed %s %s: %s (attempt %d)", f.Mailbox, f.Folder, f.Error, f.Tries)
+			j.bad(key, "mend what the error names; triggerd tries again by itself", "feed %s %s: %s (attempt %d)", f.Mailbox, f.Name(), f.Error, f.Tries)
 		case f.BaselinedAt.IsZero():
 		case j.At.Sub(f.RoundAt) > 2*f.Interval+grace && j.At.Sub(j.StartedAt) > 2*f.Interval:
-			j.bad(key, "see the log of room delta", "feed %s %s is stale: last complete %s ago", f.Mailbox, f.Folder, short(j.At.Sub(f.RoundAt)))
+			j.bad(key, "see the log of room delta", "feed %s %s is stale: last complete %s ago", f.Mailbox, f.Name(), short(j.At.Sub(f.RoundAt)))
 		}
 	}
 }

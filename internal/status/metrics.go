@@ -39,7 +39,7 @@ func NewMetrics(src Source, perWatch bool) *Metrics {
 			Name: "triggerd_events_total", Help: "Events that NATS has acknowledged, since the start.",
 		}, []string{"area", "event", "via"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "triggerd_event_latency_seconds", Help: "From the time of a change in the mailbox, in whole seconds, to the acknowledgement of its event by NATS.",
+			Name: "triggerd_event_latency_seconds", Help: "From the time of a change in the mailbox, in whole seconds, or from when the start of a meeting was to be told (via clock), to the acknowledgement of its event by NATS.",
 			Buckets: []float64{.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600},
 		}, []string{"via"}),
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -73,10 +73,11 @@ func (m *Metrics) Published(e *event.Event, at time.Time) {
 	}
 }
 
-// roundReasons are the values of the label reason; everything else is catchup: somebody asked for a round, in words.
+// roundReasons are the values of the label reason; everything else is catchup: somebody asked for a round, in words. The
+// window of a calendar that moves on with the time is read as a whole, like a true-up, and told apart from those.
 var roundReasons = map[string]string{
 	"baseline": "baseline", "more content": "baseline", "start": "baseline", "push": "push", "poll": "poll", "trueup": "trueup",
-	"no cursor": "resync", "resync": "resync",
+	"no cursor": "resync", "resync": "resync", "window": "window",
 }
 
 // Round notes the end of a feed's round.

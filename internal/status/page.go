@@ -19,7 +19,7 @@ var pageFiles embed.FS
 // page is the template; its functions are told the time when it is filled in.
 var page = template.Must(template.New("page.html").Funcs(pageWords(time.Time{})).ParseFS(pageFiles, "page/page.html"))
 
-// shownRows is how many subscriptions and folders the page shows, the worst first, unless it is asked for all.
+// shownRows is how many subscriptions and feeds the page shows, the worst first, unless it is asked for all.
 const shownRows = 20
 
 // policy lets the page have what comes with the daemon, and nothing else.
@@ -58,7 +58,7 @@ func servePage(mux *http.ServeMux, src Source) {
 type view struct {
 	*Report
 	Query       string
-	Many        bool // so many folders that a filter helps
+	Many        bool // so many feeds that a filter helps
 	Lives       []life
 	HiddenLives int
 	Shown       []feedRow
@@ -80,7 +80,7 @@ type life struct {
 	Text       string // the same for who cannot see it
 }
 
-// feedRow is a folder.
+// feedRow is a folder or a calendar.
 type feedRow struct {
 	*Feed
 	Mark, Sign string
@@ -156,8 +156,8 @@ func counted(m map[string]uint64) string {
 }
 
 // matches reports whether a row is asked for.
-func (v *view) matches(mailbox, folder string) bool {
-	return strings.Contains(strings.ToLower(mailbox+" "+folder), strings.ToLower(v.Query))
+func (v *view) matches(mailbox, name string) bool {
+	return strings.Contains(strings.ToLower(mailbox+" "+name), strings.ToLower(v.Query))
 }
 
 // lives puts the subscriptions on their time lines, what needs somebody first, then those that end soonest.
@@ -215,15 +215,15 @@ func newLife(s *Subscription, now time.Time) life {
 // rank orders rows: what needs somebody first.
 var rank = map[string]int{"bad": 0, "warn": 1, "good": 2}
 
-// feeds lists the folders, what needs somebody first, then by name, so that rows stay where they are.
+// feeds lists folders and calendars, what needs somebody first, then by name, so that rows stay where they are.
 func (v *view) feeds(all bool) {
 	for i := range v.Feeds {
-		if f := &v.Feeds[i]; v.matches(f.Mailbox, f.Folder) {
+		if f := &v.Feeds[i]; v.matches(f.Mailbox, f.Name()) {
 			v.Shown = append(v.Shown, newFeedRow(f, v.At))
 		}
 	}
 	slices.SortStableFunc(v.Shown, func(a, b feedRow) int {
-		return cmp.Or(cmp.Compare(rank[a.Mark], rank[b.Mark]), cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Folder, b.Folder))
+		return cmp.Or(cmp.Compare(rank[a.Mark], rank[b.Mark]), cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Name(), b.Name()))
 	})
 	if !all && len(v.Shown) > shownRows {
 		v.HiddenFeeds, v.Shown = len(v.Shown)-shownRows, v.Shown[:shownRows]

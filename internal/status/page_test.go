@@ -111,19 +111,25 @@ func busy(feeds int) Report {
 		Watch{Name: "new", State: "reading", Feeds: 3})
 	for i := range feeds {
 		r.Feeds = append(r.Feeds, Feed{
-			Feed: uint32(i + 2), Connection: "contoso", Mailbox: fmt.Sprintf("m-%016d", i), Folder: fmt.Sprintf("Inbox/Kunden & Partner/<script>alert(%d)</script>", i), Watches: []string{"sales"},
-			RoundAt: now.Add(-time.Duration(i) * time.Second), BaselinedAt: now.Add(-time.Hour), Interval: 15 * time.Minute, Push: i%3 > 0, PushReason: "no subscription yet",
+			Feed: uint32(i + 5), Inbox: uint32(i + 5), Connection: "contoso", Mailbox: fmt.Sprintf("m-%016d", i), Area: event.AreaMail, Folder: fmt.Sprintf("Inbox/Kunden & Partner/<script>alert(%d)</script>", i), Label: "inbox", Watches: []string{"sales"},
+			Mailboxes: map[string]string{"sales": fmt.Sprintf("m-%016d", i)},
+			RoundAt:   now.Add(-time.Duration(i) * time.Second), BaselinedAt: now.Add(-time.Hour), Interval: 15 * time.Minute, Push: i%3 > 0, PushReason: "no subscription yet",
 			Announced: uint64(90 + i), Missed: uint64(i % 7),
 		})
 		r.Subscriptions = append(r.Subscriptions, Subscription{
-			ID: fmt.Sprintf("c6126aa3-0ed8-412f-a988-%012d", i), Feed: uint32(i + 2), Mailbox: fmt.Sprintf("m-%016d", i), Folder: "Inbox", CreatedAt: now.Add(-48 * time.Hour),
+			ID: fmt.Sprintf("c6126aa3-0ed8-412f-a988-%012d", i), Feed: uint32(i + 5), Mailbox: fmt.Sprintf("m-%016d", i), Folder: "Inbox", CreatedAt: now.Add(-48 * time.Hour),
 			ExpiresAt: now.Add(time.Duration(i+2) * time.Hour), RenewAt: now.Add(time.Duration(i+1) * time.Hour), RenewedAt: now.Add(-time.Hour),
 			Renewals: []time.Time{now.Add(-30 * time.Hour), now.Add(-time.Hour)},
 		})
 	}
+	r.Feeds = append(r.Feeds, Feed{
+		Feed: 100_000, Connection: "fabrikam", Mailbox: "ceo", Area: event.AreaCalendar, Folder: "<b>Reisen</b> & Besuche_und_was_sonst_noch_in_einen_Kalender_gehört_den_andere_pflegen",
+		Label: "c-2dkzq1xb", Watches: []string{"sales"}, Mailboxes: map[string]string{"sales": "ceo"}, BaselinedAt: now.Add(-time.Hour), RoundAt: now.Add(-time.Minute), Interval: time.Minute,
+		PushReason: "delegated access to another mailbox has no push", Reason: "window", Pages: 3, Items: 2700,
+	})
 	if feeds > 0 {
-		r.Feeds[1].Error, r.Feeds[1].Tries = "read messages: status 403 ErrorAccessDenied", 7
-		r.Subscriptions[1].Failures, r.Subscriptions[1].LastError = 4, "renew subscription: status 503"
+		r.Feeds[4].Error, r.Feeds[4].Tries = "read messages: status 403 ErrorAccessDenied", 7
+		r.Subscriptions[3].Failures, r.Subscriptions[3].LastError = 4, "renew subscription: status 503"
 	}
 	r.NATS.Connected, r.NATS.LastError = false, "connection refused"
 	r.Outbox.OldestAt = now.Add(-time.Hour)

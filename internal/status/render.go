@@ -107,7 +107,7 @@ func (r *Report) subscriptions(w io.Writer) {
 	if len(r.Subscriptions) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "\nSUBSCRIPTION\tMAILBOX\tFOLDER\tEXPIRES\tLAST RENEWAL\tNEXT\tERROR")
+	fmt.Fprintln(w, "\nSUBSCRIPTION\tMAILBOX\tFEED\tEXPIRES\tLAST RENEWAL\tNEXT\tERROR")
 	for i := range r.Subscriptions {
 		s := &r.Subscriptions[i]
 		renewed := "-"
@@ -120,7 +120,7 @@ func (r *Report) subscriptions(w io.Writer) {
 }
 
 func (r *Report) feeds(w io.Writer) {
-	fmt.Fprintln(w, "\nMAILBOX\tFOLDER\tWATCHES\tFRESH\tBY\tSTATE")
+	fmt.Fprintln(w, "\nMAILBOX\tFEED\tWATCHES\tFRESH\tBY\tSTATE")
 	for i := range r.Feeds {
 		f := &r.Feeds[i]
 		fresh := "-"
@@ -134,7 +134,7 @@ func (r *Report) feeds(w io.Writer) {
 				by += ": " + f.PushReason
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Mailbox, f.Folder, strings.Join(f.Watches, ","), fresh, by, f.state())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Mailbox, f.Name(), strings.Join(f.Watches, ","), fresh, by, f.state())
 	}
 }
 

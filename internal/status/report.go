@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/triggerd/triggerd/internal/event"
 )
 
 // Report is everything that is known of the daemon at a moment.
@@ -80,7 +82,7 @@ type Parked struct {
 	At      time.Time `json:"at"`
 	Kind    string    `json:"kind"` // item: read from Graph; event: refused by NATS
 	Mailbox string    `json:"mailbox,omitempty"`
-	Folder  string    `json:"folder,omitempty"`
+	Folder  string    `json:"folder,omitempty"` // or the calendar's name
 	Item    string    `json:"item,omitempty"`
 	Event   string    `json:"event,omitempty"` // its id
 	Type    string    `json:"type,omitempty"`  // of the event
@@ -130,7 +132,7 @@ type Subscription struct {
 	Feed       uint32      `json:"feed"`
 	Connection string      `json:"connection"`
 	Mailbox    string      `json:"mailbox"`
-	Folder     string      `json:"folder"`
+	Folder     string      `json:"folder"` // or "all calendars", which share one
 	Watches    []string    `json:"watches,omitempty"`
 	CreatedAt  time.Time   `json:"created_at"`
 	ExpiresAt  time.Time   `json:"expires_at"`
@@ -141,17 +143,19 @@ type Subscription struct {
 	LastError  string      `json:"last_error,omitempty"`
 }
 
-// Feed is one folder.
+// Feed is one folder, or one calendar.
 type Feed struct {
 	Feed        uint32            `json:"feed"`
 	Connection  string            `json:"connection"`
 	Mailbox     string            `json:"mailbox"`
-	Folder      string            `json:"folder"`
-	Label       string            `json:"label"` // of metrics: the well-known name, else one made from the folder's id
+	Area        string            `json:"area"`            // mail or calendar
+	Folder      string            `json:"folder"`          // its path, or the calendar's name
+	Label       string            `json:"label"`           // of metrics: the well-known name, else one made from the folder's or calendar's id
+	Inbox       uint32            `json:"inbox,omitempty"` // what Subscription.Feed is of the one that announces its changes; 0: there is none
 	Watches     []string          `json:"watches"`
 	Mailboxes   map[string]string `json:"mailboxes"`             // watch → the mailbox in its subjects
 	RoundAt     time.Time         `json:"round_at,omitzero"`     // everything up to then is known
-	BaselinedAt time.Time         `json:"baselined_at,omitzero"` // zero while the folder is read for the first time
+	BaselinedAt time.Time         `json:"baselined_at,omitzero"` // zero while it is read for the first time
 	TrueUpAt    time.Time         `json:"true_up_at,omitzero"`
 	DueAt       time.Time         `json:"due_at,omitzero"`
 	Interval    time.Duration     `json:"interval_ns"` // at which rounds are due at present
@@ -168,7 +172,7 @@ type Feed struct {
 	Tries       int               `json:"tries,omitempty"`
 }
 
-// Mailbox is a mailbox whose folders could not be read or found.
+// Mailbox is a mailbox whose folders or calendars could not be read or found.
 type Mailbox struct {
 	Connection string `json:"connection"`
 	Mailbox    string `json:"mailbox"`
@@ -199,6 +203,17 @@ type NATS struct {
 	Blocked         string    `json:"blocked,omitempty"` // why nothing is being published
 	LastPublishedAt time.Time `json:"last_published_at,omitzero"`
 	LastError       string    `json:"last_error,omitempty"`
+}
+
+// AllCalendars stands for a folder in the one subscription for all calendars of a mailbox.
+const AllCalendars = "all calendars"
+
+// Name is what people call it in its mailbox.
+func (f *Feed) Name() string {
+	if f.Area == event.AreaCalendar {
+		return "calendar " + f.Folder
+	}
+	return f.Folder
 }
 
 // passing reports whether a state mends itself.

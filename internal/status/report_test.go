@@ -22,14 +22,27 @@ func good() Report {
 	return Report{
 		Version: "v1.0.0", StartedAt: now.Add(-26 * time.Hour), At: now,
 		Connections: []Connection{{Name: "contoso", Cloud: "global", Auth: "app", State: "ok", Since: now.Add(-2 * time.Hour)}},
-		Watches:     []Watch{{Name: "sales", State: "fresh", Since: now.Add(-20 * time.Hour), FreshAt: now.Add(-3 * time.Minute), Feeds: 1, Push: 1}},
-		Public:      Public{URL: "https://hook.example.com", OK: true, CheckedAt: now},
+		Watches: []Watch{{Name: "sales", State: "fresh", Since: now.Add(-20 * time.Hour), FreshAt: now.Add(-3 * time.Minute), Feeds: 2, Push: 2},
+			{Name: "fairs", State: "fresh", Since: now.Add(-20 * time.Hour), FreshAt: now.Add(-time.Minute), Feeds: 1, Push: 1}},
+		Public: Public{URL: "https://hook.example.com", OK: true, CheckedAt: now},
 		Subscriptions: []Subscription{{
-			ID: "c6126aa3-0ed8-412f-a988-71e6cee627c4", Mailbox: "sales", Folder: "Inbox", CreatedAt: now.Add(-24 * time.Hour),
+			ID: "c6126aa3-0ed8-412f-a988-71e6cee627c4", Feed: 1, Mailbox: "sales", Folder: "Inbox", CreatedAt: now.Add(-24 * time.Hour),
 			ExpiresAt: now.Add(5*24*time.Hour + 3*time.Hour), RenewAt: now.Add(2 * 24 * time.Hour), RenewedAt: now.Add(-5 * time.Minute),
+		}, {
+			ID: "7f4b0a1e-55c2-4d0e-9c57-2f3d6a1b8e90", Feed: 4, Mailbox: "sales", Folder: AllCalendars, CreatedAt: now.Add(-20 * time.Hour),
+			ExpiresAt: now.Add(6 * 24 * time.Hour), RenewAt: now.Add(3 * 24 * time.Hour),
 		}},
 		Feeds: []Feed{{
-			Feed: 1, Connection: "contoso", Mailbox: "sales", Folder: "Inbox", Watches: []string{"sales"}, RoundAt: now.Add(-3 * time.Minute),
+			Feed: 1, Connection: "contoso", Mailbox: "sales", Area: "mail", Folder: "Inbox", Label: "inbox", Inbox: 1, Watches: []string{"sales"},
+			Mailboxes: map[string]string{"sales": "sales"}, RoundAt: now.Add(-3 * time.Minute),
+			BaselinedAt: now.Add(-20 * time.Hour), Interval: 15 * time.Minute, Push: true,
+		}, {
+			Feed: 2, Connection: "contoso", Mailbox: "sales", Area: "calendar", Folder: "Kalender", Label: "calendar", Inbox: 4, Watches: []string{"sales"},
+			Mailboxes: map[string]string{"sales": "sales"}, RoundAt: now.Add(-2 * time.Minute),
+			BaselinedAt: now.Add(-20 * time.Hour), Interval: 15 * time.Minute, Push: true,
+		}, {
+			Feed: 3, Connection: "contoso", Mailbox: "sales", Area: "calendar", Folder: "Trade fairs", Label: "c-2dkzq1xa", Inbox: 4, Watches: []string{"fairs"},
+			Mailboxes: map[string]string{"fairs": "sales"}, RoundAt: now.Add(-time.Minute),
 			BaselinedAt: now.Add(-20 * time.Hour), Interval: 15 * time.Minute, Push: true,
 		}},
 		Notifications: Notifications{Accepted: 12, Settled: map[string]uint64{"published": 9, "duplicate": 2}, Pending: 1},
@@ -63,6 +76,7 @@ func TestJudge(t *testing.T) {
 		}, "watch file triggerd.yaml: refused: triggerd.yaml:3: no"},
 		{"no public URL is no fault", func(r *Report) { r.Public = Public{} }, ""},
 		{"just started", func(r *Report) { r.StartedAt = now.Add(-time.Second); r.Public.OK = false; r.NATS = NATS{} }, ""},
+		{"a calendar is not found", func(r *Report) { r.Mailboxes = []Mailbox{{"contoso", "sales", "no such calendar: \"x\""}} }, "mailbox sales: no such calendar"},
 		{"a folder is not found", func(r *Report) { r.Mailboxes = []Mailbox{{"contoso", "sales", "no such folder: \"x\""}} }, "mailbox sales: no such folder"},
 		{"a certificate in files that will be renewed", func(r *Report) { r.Certificate = certificateOf("files", 90, 15) }, ""},
 		{"a certificate in files that nobody renewed", func(r *Report) { r.Certificate = certificateOf("files", 90, 13) }, "the public listener's certificate ends in 13d 0h"},
@@ -108,6 +122,9 @@ func TestJudge(t *testing.T) {
 		{"a certificate ends", func(r *Report) { r.Connections[0].CredentialExpiresAt = now.Add(5 * 24 * time.Hour) }, "connection contoso: its credential expires in 5d 0h"},
 		{"a certificate has ended", func(r *Report) { r.Connections[0].CredentialExpiresAt = now.Add(-time.Hour) }, "its credential expires 1h 0m ago"},
 		{"a feed is stale", func(r *Report) { r.Feeds[0].RoundAt = now.Add(-time.Hour) }, "feed sales Inbox is stale: last complete 1h 0m ago"},
+		{"a calendar is stale", func(r *Report) { r.Feeds[1].RoundAt = now.Add(-time.Hour) }, "feed sales calendar Kalender is stale: last complete 1h 0m ago"},
+		{"a calendar fails", func(r *Report) { r.Feeds[2].Error, r.Feeds[2].Tries = "403", 3 }, "feed sales calendar Trade fairs: 403 (attempt 3)"},
+		{"the subscription for all calendars lapsed", func(r *Report) { r.Subscriptions[1].ExpiresAt = now.Add(-time.Hour) }, "subscription of sales all calendars expires 1h 0m ago"},
 		{"a feed fails", func(r *Report) { r.Feeds[0].Error, r.Feeds[0].Tries = "403", 3 }, "feed sales Inbox: 403 (attempt 3)"},
 		{"a first reading takes its time", func(r *Report) { r.Feeds[0].BaselinedAt, r.Feeds[0].RoundAt = time.Time{}, time.Time{} }, ""},
 		{"NATS is away", func(r *Report) { r.NATS.Connected, r.NATS.LastError = false, "connection refused" }, "NATS nats://127.0.0.1:4222: connection refused"},
@@ -150,7 +167,9 @@ func TestRender(t *testing.T) {
 		Name: "fabrikam", Cloud: "usgov-l4", Auth: "delegated", State: "reauth_required", Reason: "nobody has signed in yet",
 		Remedy: "run `triggerd login fabrikam`", Since: now.Add(-time.Hour), Paused: true,
 	})
-	sick.Feeds = append(sick.Feeds, Feed{Mailbox: "support", Folder: "Inbox", Watches: []string{"a", "b"}, Items: 4000, Pages: 4, PushReason: "no subscription: 403"})
+	sick.Feeds = append(sick.Feeds,
+		Feed{Mailbox: "support", Area: "mail", Folder: "Inbox", Watches: []string{"a", "b"}, Items: 4000, Pages: 4, PushReason: "no subscription: 403"},
+		Feed{Mailbox: "room-1", Area: "calendar", Folder: "Calendar", Watches: []string{"rooms"}, BaselinedAt: now, RoundAt: now, Reason: "window", Items: 1200, PushReason: "somebody else's calendar"})
 	for name, r := range map[string]Report{"healthy": good(), "sick": sick} {
 		r.Judge()
 		var out bytes.Buffer
@@ -188,7 +207,7 @@ func TestListenerAndClient(t *testing.T) {
 	srv := httptest.NewServer(Handler(src, nil))
 	defer srv.Close()
 	c := NewClient(strings.TrimPrefix(srv.URL, "http://"))
-	if r, err := c.Status(t.Context()); err != nil || !r.Healthy || len(r.Feeds) != 1 {
+	if r, err := c.Status(t.Context()); err != nil || !r.Healthy || len(r.Feeds) != 3 || r.Feeds[1].Area != "calendar" {
 		t.Errorf("status: %+v, %v", r, err)
 	}
 	if n, err := c.Resync(t.Context(), "sales"); n != 3 || err != nil {
