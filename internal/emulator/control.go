@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,7 +15,8 @@ func (s *Server) serveControl(w http.ResponseWriter, r *http.Request) {
 	body, err := s.control(r)
 	status := http.StatusOK
 	switch {
-	case errors.Is(err, errNoRoute), errors.Is(err, errNoUser), errors.Is(err, errNoMessage), errors.Is(err, errNoFolder), errors.Is(err, errNoSubscription):
+	case errors.Is(err, errNoRoute), errors.Is(err, errNoUser), errors.Is(err, errNoMessage), errors.Is(err, errNoFolder), errors.Is(err, errNoSubscription),
+		errors.Is(err, errNoMeeting), errors.Is(err, errNoCalendar):
 		status = http.StatusNotFound
 	case err != nil:
 		status = http.StatusBadRequest
@@ -76,6 +78,8 @@ func (s *Server) control(r *http.Request) (any, error) {
 		return orEmpty(s.Violations()), nil
 	case route == "GET requests":
 		return s.Requests(), nil
+	case route == "GET ledger" && len(path) == 2 && path[1] == "meetings":
+		return orEmpty(s.MeetingLedger()), nil
 	case route == "GET ledger":
 		return orEmpty(s.Ledger()), nil
 	}
@@ -128,6 +132,7 @@ type controlUser struct {
 	ID       string `json:"id"`
 	Address  string `json:"address"`
 	Messages int    `json:"messages"`
+	Meetings int    `json:"meetings"` // single ones and series
 }
 
 func (s *Server) controlUsers() []controlUser {
@@ -139,7 +144,13 @@ func (s *Server) controlUsers() []controlUser {
 		for _, f := range u.folders {
 			n += f.total
 		}
-		out = append(out, controlUser{u.id, u.address, n})
+		meetings := 0
+		for _, m := range u.meetings {
+			if m.now != nil {
+				meetings++
+			}
+		}
+		out = append(out, controlUser{u.id, u.address, n, meetings})
 	}
 	return out
 }
@@ -209,7 +220,7 @@ func (s *Server) controlMailbox(r *http.Request, user string, path []string) (an
 	case route == "PUT access" && len(path) == 1:
 		return s.controlAccess(r, user)
 	}
-	return nil, errNoRoute
+	return s.controlCalendarArea(r, user, path)
 }
 
 func (s *Server) controlDeliver(r *http.Request, user string) (any, error) {
@@ -281,6 +292,7 @@ type faultsJSON struct {
 	LoseNext             *int     `json:"loseNext"`
 	NotificationDelay    *span    `json:"notificationDelay"`
 	NoMissed             *bool    `json:"noMissed"`
+	OneNotice            *bool    `json:"oneNotice"`
 	Latency              *span    `json:"latency"`
 	HideMovedIn          *bool    `json:"hideMovedIn"`
 	LoopNextLink         *bool    `json:"loopNextLink"`
@@ -290,6 +302,8 @@ type faultsJSON struct {
 	IgnorePageSize       *bool    `json:"ignorePageSize"`
 	ResyncRequired       *bool    `json:"resyncRequired"`
 	CompleteUpdates      *bool    `json:"completeUpdates"`
+	SplitSeries          *bool    `json:"splitSeries"`
+	MasterMissing        *bool    `json:"masterMissing"`
 	SentGhost            *span    `json:"sentGhost"`
 	GrantAtMost          *span    `json:"grantAtMost"`
 	AllowDuplicates      *bool    `json:"allowDuplicates"`
@@ -313,11 +327,11 @@ func (f *Faults) view() faultsJSON {
 	return faultsJSON{
 		LoseNotifications: &f.LoseNotifications, DoubleNotifications: &f.DoubleNotifications,
 		ReorderNotifications: &f.ReorderNotifications, ExtraUpdated: &f.ExtraUpdated, LoseNext: &f.LoseNext,
-		NotificationDelay: (*span)(&f.NotificationDelay), NoMissed: &f.NoMissed, Latency: (*span)(&f.Latency),
+		NotificationDelay: (*span)(&f.NotificationDelay), NoMissed: &f.NoMissed, OneNotice: &f.OneNotice, Latency: (*span)(&f.Latency),
 		HideMovedIn: &f.HideMovedIn, LoopNextLink: &f.LoopNextLink, ForeignNextLink: &f.ForeignNextLink,
 		EmptyPages: &f.EmptyPages, RepeatItems: &f.RepeatItems, IgnorePageSize: &f.IgnorePageSize,
 		ResyncRequired: &f.ResyncRequired, CompleteUpdates: &f.CompleteUpdates, SentGhost: (*span)(&f.SentGhost), GrantAtMost: (*span)(&f.GrantAtMost),
-		AllowDuplicates: &f.AllowDuplicates,
+		AllowDuplicates: &f.AllowDuplicates, SplitSeries: &f.SplitSeries, MasterMissing: &f.MasterMissing,
 	}
 }
 
@@ -366,7 +380,7 @@ func (s *Server) controlFaults(r *http.Request) (any, error) {
 	}
 	s.SetFaults(func(now *Faults) { f.Fail = now.Fail; *now = f })
 	if n := in.FailNext; n != nil {
-		if !strings.Contains(n.Op, ".") && n.Op != "" && n.Op != "token" && n.Op != "delta" {
+		if !strings.Contains(n.Op, ".") && !slices.Contains([]string{"", "token", "delta", "calendarview", "mailboxsettings"}, n.Op) {
 			return nil, fmt.Errorf("there is no operation %q; GET /emulator/requests shows some", n.Op)
 		}
 		s.FailNext(n.Op, max(n.Times, 1), Fault{

@@ -1,24 +1,34 @@
-// Package emulator is a Microsoft Graph for mail, with the Entra ID token endpoint beside it, that is strict about what
-// clients may do and misbehaves on request. It imports nothing of triggerd's, so that a misspelled field cannot agree
+// Package emulator is a Microsoft Graph for mail and calendars, with the Entra ID token endpoint beside it, that is strict
+// about what clients may do and misbehaves on request. It imports nothing of triggerd's, so that a misspelled field cannot agree
 // with itself.
 //
 // Graph is served under /v1.0, Entra ID under /{tenant}: authorize with consent, token (authorization code, refresh, device
 // code, client credentials with secrets, certificates and federated tokens), devicecode, adminconsent, metadata and keys;
 // the page for device codes is /devicelogin, the metadata service of an Azure VM /metadata/identity. There are two
-// registered apps: a confidential one, which also has the application permission Mail.Read, and a public one for users.
+// registered apps: a confidential one, which also has the application permissions Mail.Read, Calendars.Read and
+// MailboxSettings.Read, and a public one for users.
 // Everything is in memory and all time is package time's, so that it also runs in a
 // testing/synctest bubble, reached through HandlerTransport.
 //
 // What the contract forbids is refused with the contract's error where there is one, and always noted as a violation.
-// Not emulated: calendars, contacts, passwords, rich notifications, $filter inside a subscription's resource,
-// $batch, writing mail through Graph, and the slow and drop states of an endpoint that answers late (W-25, W-26). The
-// ledger and the folders' logs only grow.
+// Not emulated: contacts, passwords, rich notifications, $filter inside a subscription's resource, $batch, writing through
+// Graph, group calendars, listing events without a window, meetings that move from calendar to calendar, and the slow and
+// drop states of an endpoint that answers late (W-25, W-26). The ledgers and the logs of folders and calendars only grow.
+//
+// # Calendars
+//
+// Every mailbox has the calendar "Calendar" and those of AddCalendar. A series recurs by the clock of its time zone; the
+// id of one date of it holds the date, so that a series moved to other dates has other ids. A date that was changed,
+// answered or cancelled alone is an exception, which keeps what was changed in it while it follows its series in the rest;
+// when the series moves, its exceptions and deleted dates are regular again. A round of calendarView/delta tells a changed
+// series as a whole, dates as stubs, and what vanished from it by its absence (D-36d). Each change of a calendar item is
+// notified two to four times, sometimes with a change key that Graph saved in between.
 //
 // # Control API
 //
 // People who write workflows against the emulator change its world over HTTP, with JSON and without authentication:
 //
-//	GET    /emulator/users                               users: id, address, number of messages
+//	GET    /emulator/users                               users: id, address, number of messages and meetings
 //	POST   /emulator/users                               {"address":"sales@contoso.com"}
 //	GET    /emulator/users/{user}/messages               what the mailbox holds
 //	POST   /emulator/users/{user}/messages               deliver; Content-Type message/rfc822: a MIME mail; else JSON of
@@ -27,6 +37,20 @@
 //	POST   /emulator/users/{user}/messages/{id}/move     {"folder":"archive"}
 //	DELETE /emulator/users/{user}/messages/{id}          hard delete
 //	POST   /emulator/users/{user}/folders                {"parent":"inbox","name":"Invoices"}
+//	GET    /emulator/users/{user}/calendars              calendars: id, name
+//	POST   /emulator/users/{user}/calendars              {"name":"Projects"}
+//	PUT    /emulator/users/{user}/timeZone               {"timeZone":"W. Europe Standard Time"}
+//	GET    /emulator/users/{user}/meetings               single meetings and series; with ?from=…&until=… (&calendar=…)
+//	                                                     what takes place
+//	POST   /emulator/users/{user}/meetings               add; Content-Type text/calendar: an iCalendar file; else JSON of a
+//	                                                     Meeting: {"subject":"…","start":"2026-11-23T09:00:00Z",
+//	                                                     "timeZone":"Europe/Berlin","recurrence":{"type":"weekly"}}
+//	PATCH  /emulator/users/{user}/meetings/{id}          {"start":"2026-11-23T10:00:00Z","subject":"…","location":"…"}
+//	POST   /emulator/users/{user}/meetings/{id}/cancel   the organizer cancels it; it stays as cancelled
+//	POST   /emulator/users/{user}/meetings/{id}/respond  {"attendee":"ada@contoso.com","response":"accepted"}; no attendee:
+//	                                                     the mailbox itself
+//	DELETE /emulator/users/{user}/meetings/{id}          gone from the mailbox; the id of one date changes that date
+//	                                                     alone, as does the series' with ?originalStart=…
 //	PUT    /emulator/users/{user}/access                 {"access":"allowed|denied|unlicensed"}
 //	GET    /emulator/subscriptions                       live subscriptions
 //	DELETE /emulator/subscriptions/{id}?tell=true        removed at the server; tell sends subscriptionRemoved
@@ -41,7 +65,7 @@
 //	                                                     "failNext":{"op":"delta","times":2,"status":503,"retryAfter":"5"}}
 //	GET    /emulator/violations                          what clients did although the contract forbids it
 //	GET    /emulator/requests                            number of requests by operation
-//	GET    /emulator/ledger                              every change made to a mailbox
+//	GET    /emulator/ledger                              every change made to mail; /emulator/ledger/meetings: to meetings
 package emulator
 
 import (

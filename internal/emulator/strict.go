@@ -54,7 +54,7 @@ func (s *Server) happened(m *message, kind string, from *folder) {
 	}
 }
 
-// Ledger lists every change really made, oldest first.
+// Ledger lists every change really made to messages, oldest first; MeetingLedger has those of meetings.
 func (s *Server) Ledger() []Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,6 +121,7 @@ func (s *Server) ForgetViolations() {
 }
 
 // Requests counts requests by operation: token, message.get, message.list, delta, folder.get, folder.list, folder.delta,
+// event.get, event.instances, calendar.get, calendar.list, calendarview, calendarview.delta, mailboxsettings,
 // subscription.create, .get, .list, .renew, .reauthorize, .delete, and unknown.
 func (s *Server) Requests() map[string]int {
 	s.mu.Lock()
