@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,15 +24,15 @@ type harness struct {
 	t       *testing.T
 	dir     string
 	st      *store.Store
-	watches []changes.Watch
-	nobody  bool // watches the calendar
+	watches atomic.Pointer[[]changes.Watch] // empty: nobody watches the calendar
 	stop    func()
 }
 
 // bubble runs a test in a bubble, whose time begins at midnight of 2000-01-01 UTC. The room is not at work yet.
 func bubble(t *testing.T, test func(*harness)) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &harness{t: t, dir: t.TempDir(), watches: []changes.Watch{watch("w", 15*time.Minute)}}
+		h := &harness{t: t, dir: t.TempDir()}
+		h.follow(watch("w", 15*time.Minute))
 		h.open(store.Options{})
 		defer h.close()
 		test(h)
@@ -41,6 +42,9 @@ func bubble(t *testing.T, test func(*harness)) {
 func watch(name string, leads ...time.Duration) changes.Watch {
 	return changes.Watch{Name: name, Token: "m", Content: event.ContentEnvelope, Events: map[string]bool{event.Starting: true}, Starting: leads}
 }
+
+// follow is what the watches are from now on.
+func (h *harness) follow(watches ...changes.Watch) { h.watches.Store(&watches) }
 
 func (h *harness) open(o store.Options) {
 	h.t.Helper()
@@ -65,7 +69,7 @@ func (h *harness) work() {
 		if feed != calendar {
 			h.t.Errorf("asked for feed %d", feed)
 		}
-		return &changes.Agenda{Mailbox: &changes.Mailbox{Tenant: "t"}, Calendar: event.Calendar{ID: "cal"}}, h.watches, !h.nobody
+		return &changes.Agenda{Mailbox: &changes.Mailbox{Tenant: "t"}, Calendar: event.Calendar{ID: "cal"}}, *h.watches.Load(), len(*h.watches.Load()) > 0
 	}})
 	go func() { done <- room.Run(ctx) }()
 	h.stop = func() {
@@ -111,10 +115,9 @@ func (h *harness) put(items ...*event.ObservedMeeting) {
 }
 
 func (h *harness) alarms(tx *store.Tx, o *event.ObservedMeeting) error {
-	for i := range h.watches {
-		w := &h.watches[i]
+	for _, w := range *h.watches.Load() {
 		for _, lead := range w.Starting {
-			a := store.Alarm{Feed: calendar, Meeting: keyOf(o), Watch: w.Name, LeadSeconds: int64(lead / time.Second), Start: changes.StartsAt(o, w)}
+			a := store.Alarm{Feed: calendar, Meeting: keyOf(o), Watch: w.Name, LeadSeconds: int64(lead / time.Second), Start: changes.StartsAt(o, &w)}
 			if o.Meeting.InstanceKind == event.SeriesMaster || a.Start.Before(time.Now()) {
 				continue
 			}
@@ -334,19 +337,21 @@ func TestDatesOfSeries(t *testing.T) {
 	})
 }
 
+func zone(t *testing.T, name string) *time.Location {
+	t.Helper()
+	loc, err := event.LoadZone(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loc
+}
+
 // All-day meetings start at midnight where the mailbox is, also when the clocks there change.
 func TestAllDayMeetingsAcrossSummerTime(t *testing.T) {
 	bubble(t, func(h *harness) {
-		h.watches = nil
-		for name, zone := range map[string]string{"berlin": "Europe/Berlin", "newyork": "America/New_York"} {
-			w := watch(name, time.Hour)
-			var err error
-			if w.Zone, err = event.LoadZone(zone); err != nil {
-				t.Fatal(err)
-			}
-			h.watches = append(h.watches, w)
-		}
-		slices.SortFunc(h.watches, func(a, b changes.Watch) int { return strings.Compare(a.Name, b.Name) })
+		berlin, newYork := watch("berlin", time.Hour), watch("newyork", time.Hour)
+		berlin.Zone, newYork.Zone = zone(t, "Europe/Berlin"), zone(t, "America/New_York")
+		h.follow(berlin, newYork)
 		for _, date := range []string{"2000-03-26", "2000-03-27", "2000-04-02", "2000-04-03"} { // Berlin from the first to the second, New York later
 			h.put(allDay(date[5:], date))
 		}
@@ -368,11 +373,11 @@ func TestAllDayMeetingsAcrossSummerTime(t *testing.T) {
 
 func TestEveryWatchHasItsLeadTimes(t *testing.T) {
 	bubble(t, func(h *harness) {
-		h.watches = []changes.Watch{watch("v", 0, time.Hour), watch("w", 15*time.Minute), watch("none")}
+		h.follow(watch("v", 0, time.Hour), watch("w", 15*time.Minute), watch("none"))
 		h.work()
 		h.put(timed("a", at("09:00:00")))
 		until(at("08:30:00"))
-		h.watches = []changes.Watch{watch("v", time.Hour), watch("w", 15*time.Minute)} // the start itself is wanted no more
+		h.follow(watch("v", time.Hour), watch("w", 15*time.Minute)) // the start itself is wanted no more
 		until(at("23:00:00"))
 		h.want(
 			"01-01 08:00:00 v about a, 1h0m0s before, 0s late",
@@ -383,11 +388,11 @@ func TestEveryWatchHasItsLeadTimes(t *testing.T) {
 
 func TestAlarmsOfACalendarThatNobodyWatchesAreSilent(t *testing.T) {
 	bubble(t, func(h *harness) {
-		h.nobody = true
 		h.work()
 		h.put(timed("a", at("09:00:00")), timed("b", at("10:00:00")))
+		h.follow()
 		until(at("09:00:00"))
-		h.nobody = false
+		h.follow(watch("w", 15*time.Minute))
 		until(at("23:00:00"))
 		h.want("01-01 09:45:00 w about b, 15m0s before, 0s late")
 		if _, left, err := h.st.NextAlarm(); left || err != nil {
