@@ -167,7 +167,7 @@ func restoreCommand() *cobra.Command {
 		Use:   "restore FILE",
 		Short: "Makes a backup the state; triggerd must not run",
 		Long: "Puts the state of a backup, - for the standard input, into TRIGGERD_STATE_DIR. The file is checked to its end before anything changes. At the\n" +
-			"next start every folder is compared with the mailbox, and what happened since the backup is published; what was published since\n" +
+			"next start every folder and calendar is compared with the mailbox, and what happened since the backup is published; what was published since\n" +
 			"comes again with the same ids, in a new epoch whose sequences begin at 1.",
 		Example: "  systemctl stop triggerd\n  triggerd restore /var/backups/triggerd.bak\n  triggerd restore --identity key.txt triggerd.bak.age",
 		Args:    cobra.ExactArgs(1),
@@ -253,7 +253,7 @@ func restore(cmd *cobra.Command, set config.Settings, backup io.Reader, force bo
 	if err := ownedByDirectory(set.StateDir, "triggerd.db", "triggerd.incarnation"); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "the state of %s is restored; %d folders will be compared with their mailboxes, in epoch %s\n",
+	fmt.Fprintf(cmd.OutOrStdout(), "the state of %s is restored; %d feeds will be compared with their mailboxes, in epoch %s\n",
 		out.At.Local().Format(time.DateTime), out.Feeds, out.Epoch)
 	if out.Aside != "" {
 		fmt.Fprintf(cmd.OutOrStdout(), "the state that was there: %s\n", out.Aside)

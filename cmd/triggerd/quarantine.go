@@ -90,7 +90,7 @@ func quarantineListCommand() *cobra.Command {
 
 func listParked(w io.Writer, entries []status.Parked) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "ENTRY\tSINCE\tKIND\tMAILBOX\tFOLDER\tREASON")
+	fmt.Fprintln(tw, "ENTRY\tSINCE\tKIND\tMAILBOX\tFOLDER OR CALENDAR\tREASON")
 	for i := range entries {
 		p := &entries[i]
 		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t%s\n", p.Seq, p.At.Local().Format(time.DateTime), p.Kind, dash(p.Mailbox), dash(printable(p.Folder)), printable(p.Reason))
@@ -109,7 +109,7 @@ func quarantineShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "show ENTRY",
-		Short:   "Shows an entry with what it is about, which may be somebody's mail",
+		Short:   "Shows an entry with what it is about, which may be somebody's mail or meeting",
 		Example: "  triggerd quarantine show 3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -153,7 +153,7 @@ func showParked(w io.Writer, p *status.Parked) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
 		{"entry", strconv.FormatUint(p.Seq, 10)}, {"since", p.At.Local().Format(time.DateTime)}, {"kind", p.Kind}, {"mailbox", p.Mailbox},
-		{"folder", printable(p.Folder)}, {"item", p.Item}, {"event", p.Event}, {"type", p.Type}, {"reason", printable(p.Reason)},
+		{"folder or calendar", printable(p.Folder)}, {"item", p.Item}, {"event", p.Event}, {"type", p.Type}, {"reason", printable(p.Reason)},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(tw, "%s\t%s\n", line[0], line[1])

@@ -23,7 +23,7 @@ func statusCommand() *cobra.Command {
 		Short: "Connections, subscriptions, feeds with freshness, inbox and outbox of the running daemon",
 		Long:  "Asks the daemon at TRIGGERD_ADMIN_LISTEN. The exit code is 3 when it answers and is unhealthy; the first line says why.",
 		Example: "  triggerd status\n  triggerd status --watch\n  triggerd status --short || page somebody\n" +
-			"  triggerd status --json | jq '.feeds[] | {mailbox, folder, round_at}'",
+			"  triggerd status --json | jq '.feeds[] | {mailbox, area, folder, round_at}'",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := runningDaemon()
@@ -73,7 +73,7 @@ func statusCommand() *cobra.Command {
 func resyncCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "resync WATCH",
-		Short:   "Compares every folder of a watch with the mailbox now, and publishes the difference",
+		Short:   "Compares every folder and calendar of a watch with the mailbox now, and publishes the difference",
 		Example: "  triggerd resync sales",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/publish"
+	"github.com/triggerd/triggerd/internal/status"
 )
 
 func tailCommand() *cobra.Command {
@@ -104,10 +105,23 @@ func eventLine(e *event.Event, storedAt time.Time) string {
 	if !e.Numbered() {
 		return selfLine(e, storedAt)
 	}
-	var d event.Data
-	if err := json.Unmarshal(e.Data, &d); err != nil {
-		return fmt.Sprintf("%s %s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name)
+	what := ""
+	if e.Area == event.AreaCalendar {
+		var d event.CalendarData
+		if err := json.Unmarshal(e.Data, &d); err == nil {
+			what = meetingText(e.Name, &d)
+		}
+	} else {
+		var d event.Data
+		if err := json.Unmarshal(e.Data, &d); err == nil {
+			what = messageText(&d)
+		}
 	}
+	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %-6s #%-4d %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, e.Via, e.Sequence, what))
+}
+
+// messageText says which message an event is about, and where that is.
+func messageText(d *event.Data) string {
 	what := d.Item.ID
 	if m := d.Message; m != nil {
 		what = cmp.Or(printable(m.Subject), "(no subject)")
@@ -124,23 +138,29 @@ func eventLine(e *event.Event, storedAt time.Time) string {
 	} else if d.Item.Folder != nil {
 		what += fmt.Sprintf(" [%s]", folderName(d.Item.Folder))
 	}
-	return fmt.Sprintf("%s  %-10s %-12s %-6s #%-4d %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, e.Via, e.Sequence, what)
+	return what
 }
 
 // selfLine says what triggerd tells of itself: of a connection what to do, of a subscription or a watch why.
 func selfLine(e *event.Event, storedAt time.Time) string {
 	var d struct {
-		Remedy string
-		Reason string
-		Folder *event.Folder
+		Remedy   string
+		Reason   string
+		Folder   *event.Folder
+		Calendar *event.Calendar
 	}
 	_ = json.Unmarshal(e.Data, &d) // what cannot be read is left out
 	what := cmp.Or(d.Remedy, d.Reason)
 	if e.Area != event.AreaConnection {
 		what = strings.TrimSuffix(e.Area+": "+what, ": ")
 	}
-	if d.Folder != nil {
+	switch {
+	case d.Folder != nil:
 		what += " [" + folderName(d.Folder) + "]"
+	case d.Calendar != nil:
+		what += " [" + calendarName(d.Calendar) + "]"
+	case e.Area == event.AreaSubscription:
+		what += " [" + status.AllCalendars + "]" // they share one
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s  %-10s %-12s %-6s %-5s %s", storedAt.Local().Format("15:04:05.000"), e.Mailbox, e.Name, "", "", printable(what)))
 }

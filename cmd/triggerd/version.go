@@ -79,7 +79,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func schemaCommand() *cobra.Command {
-	areas := []string{event.AreaMail, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope}
+	areas := []string{event.AreaMail, event.AreaCalendar, event.AreaNotification, event.AreaConnection, event.AreaSubscription, event.AreaWatch, event.Envelope}
 	return &cobra.Command{
 		Use:       "schema [" + strings.Join(areas, "|") + "]",
 		Short:     "JSON Schema of the events",

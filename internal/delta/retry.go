@@ -17,7 +17,7 @@ import (
 func (r *Room) Retry(q store.Quarantine) error {
 	f := r.feed(q.Feed)
 	if f == nil {
-		return errors.New("its folder is not watched any more: drop it")
+		return errors.New("its folder or calendar is not watched any more: drop it")
 	}
 	if reason := f.mb.paused(); reason != "" {
 		return fmt.Errorf("its connection waits for a person: %s", reason)
