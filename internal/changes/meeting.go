@@ -163,7 +163,14 @@ func (c *comparison) names(w *Watch) []namedMeeting {
 		return []namedMeeting{{name: event.Deleted}}
 	case c.old == nil || c.l.Fresh[w.Name]:
 		return c.firstSight(w)
-	case c.old.Meeting.InstanceKind == event.Occurrence && c.old.Stub && c.now.Stub && sameSpan(c.old, c.now):
+	}
+	return c.named(w)
+}
+
+// named names what differs between two looks.
+func (c *comparison) named(w *Watch) []namedMeeting {
+	switch {
+	case c.old.Stub && c.now.Stub && sameSpan(c.old, c.now):
 		return nil // whatever else changed, changed in its series
 	case !c.old.Meeting.IsCancelled && c.now.Meeting.IsCancelled:
 		if c.ofSeries() && c.l.NewMaster != nil && c.l.NewMaster.Meeting.IsCancelled {
@@ -184,11 +191,10 @@ func (c *comparison) firstSight(w *Watch) []namedMeeting {
 	created, modified := notBefore(m.CreatedAt, since), notBefore(c.now.LastModified, since)
 	switch {
 	case c.ofSeries():
-		// Its series tells that it exists. One that was moved by itself comes from outside the window.
-		if baseline || c.now.Stub || !modified || c.l.OldMaster == nil || c.regular() {
-			return nil
+		if c.now.Stub || !modified {
+			return nil // its series tells that it exists
 		}
-		return []namedMeeting{{name: event.Rescheduled, moved: &event.Reschedule{New: span(c.now)}}}
+		return c.asRegular().named(w)
 	case !created && (baseline || !modified):
 		return nil // the window slid over it, or it was there before the watch
 	case m.IsCancelled:
@@ -199,6 +205,22 @@ func (c *comparison) firstSight(w *Watch) []namedMeeting {
 		return []namedMeeting{{name: event.Created}}
 	}
 	return []namedMeeting{{name: event.Invited}}
+}
+
+// asRegular is the comparison of a date that was never seen, and is not as its series has it, with what it would be.
+func (c *comparison) asRegular() *comparison {
+	master := c.l.NewMaster
+	if master == nil {
+		master = c.now
+	}
+	stub := &event.ObservedMeeting{ID: c.now.ID, Stub: true}
+	stub.Meeting.OriginalStart = c.now.Meeting.OriginalStart
+	start, length := event.ParseTime(c.l.Key.Original), Instant(master.Meeting.End, time.UTC).Sub(Instant(master.Meeting.Start, time.UTC))
+	stub.Meeting.Start.DateTime = start.Format(time.RFC3339)
+	stub.Meeting.End.DateTime = start.Add(length).Format(time.RFC3339)
+	look := *c.l
+	look.OldMaster = master
+	return &comparison{l: &look, old: Fill(stub, master), now: c.now}
 }
 
 // notBefore reports whether a time of Graph's is since or later. What is of the same second counts: better an old item
