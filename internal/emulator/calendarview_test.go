@@ -577,3 +577,33 @@ func TestCalendarRequestsAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkCalendarDelta pages through a window of 5,000 dates of ten series.
+func BenchmarkCalendarDelta(b *testing.B) {
+	s := New(Options{})
+	s.AddUser(mailbox)
+	for hour := range 10 {
+		m := Meeting{Start: at("2000-01-01").Add(time.Duration(hour+1) * time.Hour), TimeZone: "Europe/Berlin", Recurrence: &Recurrence{Type: "daily"}}
+		if _, err := s.AddMeeting(mailbox, m); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c, utc := s.users[0].calendars[0], &zone{"UTC", time.UTC}
+	for b.Loop() {
+		r := round{View: &view{From: at("2001-01-01"), Until: at("2002-05-16")}, Full: true, Start: len(c.log)}
+		items := 0
+		for end := false; !end; {
+			var page []toldMeeting
+			page, end = s.walkView(c, &r, 200)
+			buf := make([]byte, 0, 1<<18)
+			for _, it := range page {
+				buf = appendStub(buf, it.instance, utc, true)
+			}
+			items += len(page)
+		}
+		if items != 5010 {
+			b.Fatalf("%d items", items)
+		}
+	}
+	b.ReportMetric(5000*float64(b.N)/b.Elapsed().Seconds(), "items/s")
+}

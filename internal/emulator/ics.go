@@ -39,10 +39,10 @@ func (s *Server) ImportICS(user string, r io.Reader) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if f.floating, err = location(cmp.Or(f.zoneName, u.zone)); err != nil {
-		f.floating = time.UTC
+	f.user, f.floating = u, icsZone{"UTC", time.UTC}
+	if z, err := f.zone(cmp.Or(f.zoneName, u.zone)); err == nil {
+		f.floating = z
 	}
-	f.user = u
 	var problems []error
 	for _, group := range f.groups {
 		is, got, err := f.state(group)
@@ -78,8 +78,8 @@ type icsFile struct {
 	user     *user
 	groups   [][]icsEvent // by UID, the series or single event first
 	zones    map[string]icsZone
-	zoneName string         // of the calendar; may be empty
-	floating *time.Location // for times without a zone
+	zoneName string  // of the calendar; may be empty
+	floating icsZone // of times without a zone
 }
 
 // icsEvent is one VEVENT.
@@ -268,17 +268,19 @@ func (f icsFile) except(is *state, e icsEvent) error {
 		return fmt.Errorf("RECURRENCE-ID %s: %w", p.value, err)
 	}
 	f.finish(own, e)
-	is.exceptions[d] = exception{edits: []edit{own.override}}
+	is.exceptions[d] = exception{edits: []edit{override(own)}}
 	return problem
 }
 
-// override is the edit that gives one date all that x has.
-func (x *state) override(s *state) error {
-	was := *s
-	*s = *x
-	s.key, s.modifiedAt, s.uid = was.key, was.modifiedAt, was.uid
-	s.asked, s.days, s.exceptions, s.gone = was.asked, was.days, was.exceptions, was.gone
-	return nil
+// override is the edit that gives one date all that own has.
+func override(own *state) edit {
+	return func(s *state) error {
+		was := *s
+		*s = *own
+		s.key, s.modifiedAt, s.uid = was.key, was.modifiedAt, was.uid
+		s.asked, s.days, s.exceptions, s.gone = was.asked, was.days, was.exceptions, was.gone
+		return nil
+	}
 }
 
 // finish adds what a Meeting does not tell.
@@ -406,16 +408,12 @@ func (f icsFile) time(p icsProperty) (at time.Time, zone icsZone, isDate bool, e
 		at, err = time.Parse("20060102T150405Z", text)
 		return at, zone, false, err
 	}
-	switch id := p.param["TZID"]; {
-	case id == "":
-		zone = icsZone{cmp.Or(f.zoneName, f.user.zone), f.floating}
-		if _, err := location(zone.name); err != nil {
-			zone.name = "UTC"
-		}
-	default:
+	if id := p.param["TZID"]; id != "" {
 		if zone, err = f.zone(id); err != nil {
 			return at, zone, false, err
 		}
+	} else {
+		zone = f.floating
 	}
 	at, err = time.ParseInLocation("20060102T150405", text, zone.loc)
 	return at, zone, false, err

@@ -96,6 +96,69 @@ func TestICSRulesAndZones(t *testing.T) {
 	}
 }
 
+func TestICSZonesOfTheFile(t *testing.T) {
+	zone := func(id string, parts ...string) string {
+		lines := []string{"BEGIN:VTIMEZONE", "TZID:" + id}
+		for _, p := range parts {
+			kind, rest, _ := strings.Cut(p, " ")
+			lines = append(lines, "BEGIN:"+kind)
+			lines = append(append(lines, strings.Fields(rest)...), "END:"+kind)
+		}
+		return strings.Join(append(lines, "END:VTIMEZONE"), "\r\n")
+	}
+	const (
+		south  = "STANDARD DTSTART:16010101T030000 TZOFFSETTO:+1000 RRULE:FREQ=YEARLY;BYDAY=1SU;BYMONTH=4"
+		summer = "DAYLIGHT DTSTART:16010101T020000 TZOFFSETTO:+1100 RRULE:FREQ=YEARLY;BYDAY=1SU;BYMONTH=10"
+	)
+	for _, c := range []struct {
+		name, zone       string
+		january, july    string // 12:00 there
+		beforeChange, at string // a time on the day of a change; empty: none
+	}{
+		{"summer in January", zone("z", south, summer), "01:00", "02:00", "20261004T013000", "15:30"},
+		{"after that change", zone("z", south, summer), "01:00", "02:00", "20261004T033000", "16:30"},
+		{"west", zone("z", "STANDARD DTSTART:16010101T020000 TZOFFSETTO:-0500 RRULE:FREQ=YEARLY;BYDAY=1SU;BYMONTH=11",
+			"DAYLIGHT DTSTART:16010101T020000 TZOFFSETTO:-0400 RRULE:FREQ=YEARLY;BYMONTHDAY=8,9,10,11,12,13,14;BYDAY=SU;BYMONTH=3"), "17:00", "16:00", "20260308T030000", "07:00"},
+		{"the last Sunday by its days", zone("z", "STANDARD DTSTART:16010101T030000 TZOFFSETTO:+0100 RRULE:FREQ=YEARLY;BYMONTHDAY=25,26,27,28,29,30,31;BYDAY=SU;BYMONTH=10",
+			"DAYLIGHT DTSTART:16010101T020000 TZOFFSETTO:+0200 RRULE:FREQ=YEARLY;BYDAY=-1SU;BYMONTH=3"), "11:00", "10:00", "20261025T030000", "02:00"},
+		{"the newest rules count", zone("z", south, summer, "DAYLIGHT DTSTART:15010101T020000 TZOFFSETTO:+1200", "STANDARD DTSTART:15010101T020000 TZOFFSETTO:+0900"), "01:00", "02:00", "", ""},
+		{"summer time that comes no more", zone("z", south, "DAYLIGHT DTSTART:19800101T020000 TZOFFSETTO:+1100"), "02:00", "02:00", "", ""},
+		{"summer time by the week", zone("z", south, "DAYLIGHT DTSTART:19800101T020000 TZOFFSETTO:+1100 RRULE:FREQ=WEEKLY"), "02:00", "02:00", "", ""},
+		{"no standard time", zone("z", summer), "01:00", "01:00", "", ""},
+		{"seconds", zone("z", "STANDARD DTSTART:18930401T000000 TZOFFSETTO:+005328"), "11:06", "11:06", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			events := []string{c.zone, eventOf("UID:1", "DTSTART;TZID=z:20260115T120000"), eventOf("UID:2", "DTSTART;TZID=z:20260715T120000")}
+			want := []string{c.january, c.july}
+			if c.beforeChange != "" {
+				events = append(events, eventOf("UID:3", "DTSTART;TZID=z:"+c.beforeChange))
+				want = append(want, c.at)
+			}
+			s, _, err := imported(t, calendarOf(events...))
+			var got []string
+			for _, m := range s.Meetings(mailbox) {
+				got = append(got, m.Start.Format("15:04"))
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("starts at %q in UTC, %v, want %q", got, err, want)
+			}
+		})
+	}
+	for name, z := range map[string]string{
+		"no offset": zone("z", "STANDARD DTSTART:16010101T030000"), "an offset that is none": zone("z", "STANDARD TZOFFSETTO:late"), "no parts": zone("z"),
+	} {
+		if _, n, err := imported(t, calendarOf(z, eventOf("UID:1", "DTSTART;TZID=z:20260115T120000"))); n != 0 || err == nil {
+			t.Errorf("%s: ImportICS() = %d, %v, want an error", name, n, err)
+		}
+	}
+	for calendarZone, want := range map[string]string{"Europe/Berlin": "2026-03-26T09:00Z", "Middle Earth": "2026-03-26T10:00Z"} {
+		s, _, err := imported(t, calendarOf("X-WR-TIMEZONE:"+calendarZone, eventOf("UID:1", "DTSTART:20260326T100000")))
+		if got := happenings(s); err != nil || !slices.Equal(got, []string{want}) {
+			t.Errorf("without a zone in a calendar of %s: %q, %v, want %s", calendarZone, got, err, want)
+		}
+	}
+}
+
 func TestICSProperties(t *testing.T) {
 	s, n, err := imported(t, calendarOf(eventOf(
 		"UID:a", "DTSTART:20260326T100000Z", "DURATION:P1DT2H30M", `SUMMARY:Plans\, big ones`, "LOCATION:Room 1", `DESCRIPTION:One\nTwo`, "CLASS:PRIVATE", "PRIORITY:1",

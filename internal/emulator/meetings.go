@@ -254,14 +254,14 @@ func (p MeetingPatch) apply(s *state) (err error) {
 
 // move is the part of a patch that is about time.
 func (p MeetingPatch) move(s *state) error {
+	start, end := s.start, s.end
 	if p.AllDay != nil && s.allDay != *p.AllDay {
-		if s.allDay = *p.AllDay; s.allDay {
-			s.loc = time.UTC
-		} else if loc, err := location(s.zone); err == nil {
-			s.loc = loc
+		if s.allDay = *p.AllDay; s.allDay { // on the dates that people saw
+			start, end, s.loc = floating(start.In(s.loc)), floating(end.In(s.loc)), time.UTC
+		} else if loc, err := location(s.zone); err == nil { // from midnight to midnight
+			start, end, s.loc = in(start, loc), in(end, loc), loc
 		}
 	}
-	start, end := s.start, s.end
 	if p.Start != nil {
 		start, end = *p.Start, p.Start.Add(end.Sub(start))
 	}

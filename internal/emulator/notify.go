@@ -126,7 +126,12 @@ func (s *Server) announceMeeting(i instance, kind string, keys [2]uint64, h habi
 			case kind == deleted:
 				n.data.ETag = deletedETag
 			}
-			if slices.Contains(sub.kinds, n.kind) {
+			if !slices.Contains(sub.kinds, n.kind) {
+				continue
+			}
+			s.enqueue(n)
+			if n.kind == created && s.chance(s.faults.ExtraUpdated) && slices.Contains(sub.kinds, updated) {
+				n.kind = updated
 				s.enqueue(n)
 			}
 		}

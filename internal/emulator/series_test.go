@@ -294,3 +294,52 @@ func TestAnswersAndCancelling(t *testing.T) {
 		wantError(t, "deleted", w.get("/users/"+mailbox+"/events/"+invited), 404, "ErrorItemNotFound")
 	})
 }
+
+func TestAMeetingBecomesAllDayAndBack(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, w *world) {
+		// 01:00 of the 6th in Berlin is the evening before in UTC, in summer.
+		id := w.meet(Meeting{Start: at("2000-07-05T23:00Z"), End: at("2000-07-06T00:00Z"), TimeZone: "Europe/Berlin"})
+		series := w.weekly()
+		yes, no := true, false
+		span := func(id string) string {
+			for _, m := range w.Meetings(mailbox) {
+				if m.ID == id {
+					return m.Start.Format("02T15:04") + " to " + m.End.Format("02T15:04")
+				}
+			}
+			return ""
+		}
+		w.do(w.UpdateMeeting(mailbox, id, MeetingPatch{AllDay: &yes}))
+		w.do(w.UpdateMeeting(mailbox, series, MeetingPatch{AllDay: &yes}))
+		if got := span(id); got != "06T00:00 to 07T00:00" {
+			t.Errorf("all day: %s", got)
+		}
+		if got := w.shown(); got[0] != "03T00:00 occurrence weekly" || len(got) != 4 {
+			t.Errorf("an all-day series: %q", got)
+		}
+		w.do(w.UpdateMeeting(mailbox, id, MeetingPatch{AllDay: &no}))
+		if got := span(id); got != "05T22:00 to 06T22:00" {
+			t.Errorf("back again: %s, want from midnight to midnight in Berlin", got)
+		}
+		daily := Recurrence{Type: "daily", RangeType: "numbered", Count: 2}
+		w.do(w.UpdateMeeting(mailbox, id, MeetingPatch{Recurrence: &daily}))
+		if got := w.starts("2000-07-01", "2000-08-01"); !slices.Equal(got, []string{"2000-07-05T22:00Z", "2000-07-06T22:00Z"}) {
+			t.Errorf("as a series: %q", got)
+		}
+	})
+}
+
+func TestManyDatesAreListedInOrder(t *testing.T) {
+	s := New(Options{})
+	s.AddUser(mailbox)
+	for hour := range 5 {
+		m := Meeting{Start: at("2000-01-01").Add(time.Duration(hour) * time.Hour), Recurrence: &Recurrence{Type: "daily"}}
+		if _, err := s.AddMeeting(mailbox, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := s.Instances(mailbox, "", at("2001-01-01"), at("2003-09-28"))
+	if len(list) != 5000 || !slices.IsSortedFunc(list, func(a, b MeetingInfo) int { return a.Start.Compare(b.Start) }) {
+		t.Errorf("%d dates, want 5000 in order", len(list))
+	}
+}
