@@ -293,19 +293,33 @@ func (r *agendaRound) unread() []string {
 	}
 	for id, known := range r.states.series {
 		g := grouped[id]
-		switch {
-		case g == nil && r.full:
-			if r.inWindow(known.master, known.master) || slices.ContainsFunc(slices.Collect(maps.Values(known.dates)), func(m *store.Meeting) bool { return r.inWindow(m, known.master) }) {
-				want(id)
+		if g == nil {
+			if !r.full || !r.expected(known) {
+				continue
 			}
-		case g == nil:
-			continue
+			if _, read := r.single[id]; !read {
+				want(id)
+				continue // if it is gone, its dates are gone with it
+			}
 		}
 		for _, m := range r.missing(id, known, g) {
 			want(m.ID)
 		}
 	}
 	return slices.Sorted(maps.Keys(need))
+}
+
+// expected reports whether an enumeration should hold something of what was known of a series.
+func (r *agendaRound) expected(known *seriesState) bool {
+	if r.inWindow(known.master, known.master) {
+		return true
+	}
+	for _, m := range known.dates {
+		if r.inWindow(m, known.master) {
+			return true
+		}
+	}
+	return false
 }
 
 // masterServes reports whether the stored master of an item is the version that the item was told with.
