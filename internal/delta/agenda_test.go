@@ -108,17 +108,22 @@ type diary struct {
 	st   *store.Store
 	room *Room
 	f    *feed
-	seen uint64 // of the outbox
+	seen uint64       // of the outbox
+	tune func(*Watch) // nil: the watch is as it is
 }
 
 // inDiary runs a test in a bubble, where it is 2000-01-01.
 func inDiary(t *testing.T, test func(*diary)) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &diary{dir: t.TempDir(), scriptedCalendar: &scriptedCalendar{t: t, events: map[string]graph.Item{}, failures: map[string]error{}}}
+		d := newDiary(t)
 		d.open()
 		defer func() { d.st.Close() }()
 		test(d)
 	})
+}
+
+func newDiary(t testing.TB) *diary {
+	return &diary{dir: t.TempDir(), scriptedCalendar: &scriptedCalendar{t: t, events: map[string]graph.Item{}, failures: map[string]error{}}}
 }
 
 const (
@@ -133,11 +138,13 @@ func (d *diary) open() {
 	if d.st, err = store.Open(d.dir, store.Options{}); err != nil {
 		d.t.Fatal(err)
 	}
+	w := Watch{Name: "w", Token: "a", Calendars: []FolderRef{{Name: "default"}}, Meetings: event.CalendarEvents, Content: event.ContentEnvelope, Past: past, Future: future}
+	if d.tune != nil {
+		d.tune(&w)
+	}
 	d.room, err = New(d.st, Options{
 		Graphs: map[string]Graph{"c": d.scriptedCalendar}, Poll: time.Hour, Sweep: time.Hour, TrueUp: 1000 * time.Hour,
-		Targets: []Target{{Connection: "c", Identity: func() (string, string) { return "t", "" }, Address: "a@example.com", Watches: []Watch{{
-			Name: "w", Token: "a", Calendars: []FolderRef{{Name: "default"}}, Meetings: event.CalendarEvents, Content: event.ContentEnvelope, Past: past, Future: future,
-		}}}},
+		Targets: []Target{{Connection: "c", Identity: func() (string, string) { return "t", "" }, Address: "a@example.com", Watches: []Watch{w}}},
 	})
 	if err != nil {
 		d.t.Fatal(err)
