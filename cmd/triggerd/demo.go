@@ -27,9 +27,10 @@ func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "All of it on a laptop: a Graph emulator, the daemon and NATS in one process",
-		Long: "Lets mail arrive in two mailboxes, one of them shared, and prints the events: by push, one whose notification is lost\n" +
-			"on purpose and caught by delta, a move, a renewal. Needs no tenant, no broker and no file. Ends on Ctrl-C.",
-		Example: "  triggerd demo\n  triggerd demo --for 30s\n  triggerd demo --import ~/mail.mbox",
+		Long: "Lets mail and meetings arrive in two mailboxes, one of them shared, and prints the events: by push, one whose notification\n" +
+			"is lost on purpose and caught by delta, a move, meetings that are rescheduled, answered, cancelled and about to start, a\n" +
+			"series with a date that was moved and one that was deleted, a renewal. Needs no tenant, no broker and no file. Ends on Ctrl-C.",
+		Example: "  triggerd demo\n  triggerd demo --for 40s\n  triggerd demo --import ~/mail.mbox --import ~/calendar.ics",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out = &lines{w: cmd.OutOrStdout()}
@@ -37,7 +38,7 @@ func demoCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&d.length, "for", 0, "end after so long; 0: on Ctrl-C")
-	cmd.Flags().StringArrayVar(&d.imports, "import", nil, "deliver your own mail: an .eml file, a folder of them, or an mbox; may be repeated")
+	cmd.Flags().StringArrayVar(&d.imports, "import", nil, "your own mail and meetings: an .eml or .ics file, a folder of them, or an mbox; may be repeated")
 	cmd.Flags().BoolVar(&d.asJSON, "json", false, "print each event as one line of CloudEvents JSON, and nothing else")
 	cmd.Flags().StringVar(&d.natsListen, "nats-listen", "127.0.0.1:4222", "host:port of the embedded broker")
 	cmd.Flags().StringVar(&d.keep, "keep", "", "keep the state in this directory instead of a temporary one")
@@ -48,6 +49,7 @@ const (
 	demoUser     = "sales@contoso.com"
 	demoShared   = "support@contoso.com"
 	demoLifetime = 60 * time.Second // of subscriptions, so that a renewal is seen within the first minute
+	demoLead     = 15 * time.Second // before its start a meeting is told of
 )
 
 const demoYAML = `
@@ -60,6 +62,7 @@ watches:
     connection: demo
     mailboxes: [{address: sales@contoso.com, alias: sales}, {address: support@contoso.com, alias: support}]
     mail: {folders: [inbox, sentitems, drafts, archive]}
+    calendar: {starting: [%[5]v], window: {past: 366d, future: 366d}}
     content: preview
 `
 
@@ -135,7 +138,7 @@ func (d *demo) makeDaemon() error {
 	if err := os.WriteFile(secretFile, []byte(secret), 0o600); err != nil {
 		return err
 	}
-	file, err := config.Parse("demo.yaml", fmt.Appendf(nil, demoYAML, d.root, tenant, client, secretFile))
+	file, err := config.Parse("demo.yaml", fmt.Appendf(nil, demoYAML, d.root, tenant, client, secretFile, demoLead))
 	if err != nil {
 		return err
 	}
@@ -182,7 +185,7 @@ func listenNear(addr string) (net.Listener, error) {
 }
 
 func (d *demo) greet() {
-	d.say("A Microsoft Graph emulator, triggerd and NATS run in this process. Two mailboxes are watched: %s, and the shared %s.", demoUser, demoShared)
+	d.say("A Microsoft Graph emulator, triggerd and NATS run in this process. The mail and meetings of two mailboxes are watched: %s, and the shared %s.", demoUser, demoShared)
 	d.say("From another terminal:\n\n  nats sub --server %s 'graph.>'\n  TRIGGERD_NATS_URL=%s triggerd tail\n  TRIGGERD_ADMIN_LISTEN=%s triggerd status\n\nIn a browser: http://%s/\n",
 		d.nats, d.nats, d.daemon.AdminAddr(), d.daemon.AdminAddr())
 	d.say("TIME          MAILBOX    EVENT        VIA    SEQ   WHAT")
@@ -258,54 +261,22 @@ func (d *demo) renewals(ctx context.Context) error {
 
 // script lets things happen, and then goes on delivering mail.
 func (d *demo) script(ctx context.Context) error {
+	s, err := newStory(d)
+	if err != nil {
+		return err
+	}
 	if err := d.subscribed(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	if err := importAll(narration{d}, d.emu, demoUser, d.imports); err != nil {
 		fmt.Fprintln(os.Stderr, "not imported:\n"+indent(err.Error(), "  "))
 	}
-	var mail, question string
-	steps := []struct {
-		pause time.Duration
-		do    func() error
-	}{
-		{0, func() (err error) {
-			d.say("· mail arrives")
-			mail, err = d.emu.Deliver(demoUser, sampleMail(0))
-			return err
-		}},
-		{2 * time.Second, func() (err error) {
-			d.say("· mail arrives in the shared mailbox")
-			question, err = d.emu.Deliver(demoShared, sampleMail(1))
-			return err
-		}},
-		{2 * time.Second, func() error {
-			d.say("· somebody reads and flags it: one facet, one event")
-			yes, flag := true, "flagged"
-			return d.emu.Update(demoShared, question, emulator.Patch{IsRead: &yes, Flag: &flag})
-		}},
-		{2 * time.Second, func() error {
-			d.say("↯ the next notification is lost on purpose; delta finds the mail within %v", 5*time.Second)
-			d.emu.SetFaults(func(f *emulator.Faults) { f.LoseNext = 1 })
-			_, err := d.emu.Deliver(demoUser, sampleMail(2))
-			return err
-		}},
-		{7 * time.Second, func() error {
-			d.say("· the invoice is moved to Archive")
-			return d.emu.Move(demoUser, mail, "archive")
-		}},
-		{2 * time.Second, func() error {
-			d.say("· an answer is sent")
-			_, err := d.emu.Send(demoShared, emulator.Mail{Subject: "Re: Where is my order?"})
-			return err
-		}},
-		{2 * time.Second, func() error { d.say("· the invoice is deleted for good"); return d.emu.Delete(demoUser, mail) }},
-	}
-	for _, s := range steps {
-		if !pause(ctx, s.pause) {
+	for _, step := range s.steps() {
+		if !pause(ctx, step.after) {
 			return nil
 		}
-		if err := s.do(); err != nil {
+		d.say("%s", step.text)
+		if err := step.do(); err != nil {
 			return err
 		}
 	}
@@ -329,7 +300,7 @@ func (n narration) Write(p []byte) (int, error) {
 // subscribed waits until push works.
 func (d *demo) subscribed(ctx context.Context) error {
 	for pause(ctx, 100*time.Millisecond) {
-		if len(d.emu.Subscriptions()) == 8 {
+		if len(d.emu.Subscriptions()) == 10 { // of each mailbox four folders, and one for all its calendars
 			return nil
 		}
 	}

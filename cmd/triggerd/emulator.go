@@ -27,11 +27,14 @@ func emulatorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "emulator",
 		Short: "A Microsoft Graph and Entra ID on this machine, for people who write workflows",
-		Long: "Serves a strict emulator of Microsoft Graph's mail, folders and subscriptions and of Entra ID's token endpoint, in memory.\n" +
-			"Its control API under /emulator/ delivers, moves, changes and deletes mail and switches faults on.",
+		Long: "Serves a strict emulator of Microsoft Graph's mail, folders, calendars and subscriptions and of Entra ID's token endpoint, in\n" +
+			"memory. Its control API under /emulator/ delivers, moves, changes and deletes mail, does the like with meetings, and switches\n" +
+			"faults on.",
 		Example: "  triggerd emulator --import ~/mail.mbox --every 10s\n" +
 			"  curl -X POST http://127.0.0.1:9000/emulator/users/sales@contoso.com/messages \\\n" +
-			"       -H 'Content-Type: application/json' -d '{\"subject\":\"hello\",\"from\":{\"address\":\"ada@example.com\"}}'",
+			"       -H 'Content-Type: application/json' -d '{\"subject\":\"hello\",\"from\":{\"address\":\"ada@example.com\"}}'\n" +
+			"  curl -X POST http://127.0.0.1:9000/emulator/users/sales@contoso.com/meetings \\\n" +
+			"       -H 'Content-Type: text/calendar' --data-binary @calendar.ics",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := net.Listen("tcp", listen)
@@ -59,7 +62,7 @@ func emulatorCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9000", "host:port to serve at")
 	cmd.Flags().StringArrayVar(&users, "user", []string{"sales@contoso.com", "support@contoso.com"}, "address of a mailbox; may be repeated")
-	cmd.Flags().StringArrayVar(&imports, "import", nil, "deliver mail to the first mailbox: an .eml file, a folder of them, or an mbox; may be repeated")
+	cmd.Flags().StringArrayVar(&imports, "import", nil, "put mail and meetings into the first mailbox: an .eml or .ics file, a folder of them, or an mbox; may be repeated")
 	cmd.Flags().DurationVar(&every, "every", 0, "deliver a made-up mail so often; 0: never")
 	cmd.Flags().IntVar(&seed, "seed-mail", 0, "so many made-up mails are there from the beginning")
 	return cmd
@@ -73,7 +76,7 @@ func printHowTo(out io.Writer, emu *emulator.Server, addr string, users []string
   connections:
     lab: {cloud: lab, tenant: %[2]s, client_id: %[3]s, auth: app, client_secret_file: lab-secret}
   watches:
-    lab: {connection: lab, mailboxes: [%[4]s], mail: {folders: [all]}}
+    lab: {connection: lab, mailboxes: [%[4]s], mail: {folders: [all]}, calendar: {calendars: [all]}}
 
   # for a user instead, who signs in with `+"`triggerd login lab`"+`, and whose own mailbox is "me":
   #  lab: {cloud: lab, auth: delegated, client_id: %[6]s}
@@ -82,18 +85,6 @@ func printHowTo(out io.Writer, emu *emulator.Server, addr string, users []string
   TRIGGERD_CONFIG=triggerd.yaml TRIGGERD_STATE_DIR=./state TRIGGERD_PUBLIC_URL=http://127.0.0.1:8080 triggerd run
 
 `, addr, tenant, client, users[0], secret, emulator.DefaultPublicClientID)
-}
-
-// importAll delivers mail from files. What could not be imported is reported, and the rest delivered.
-func importAll(out io.Writer, emu *emulator.Server, user string, paths []string) (err error) {
-	for _, p := range paths {
-		n, perr := emu.Import(user, p)
-		fmt.Fprintf(out, "%d mails imported from %s\n", n, p)
-		if perr != nil {
-			err = perr
-		}
-	}
-	return err
 }
 
 // serveEmulator serves until ctx is done, with something else beside.
