@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -205,7 +206,7 @@ func (w *world) collect(enough func(subjects map[string]int, last jetstream.Msg)
 	var cons jetstream.Consumer
 	var err error
 	for { // until the daemon has made the stream
-		if cons, err = w.js.OrderedConsumer(ctx, "GRAPH", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"graph.*.*.mail.*"}}); err == nil {
+		if cons, err = w.js.OrderedConsumer(ctx, "GRAPH", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"graph.*.*.mail.*", "graph.*.*.calendar.*"}}); err == nil {
 			break
 		}
 		select {
@@ -234,17 +235,19 @@ func (w *world) collect(enough func(subjects map[string]int, last jetstream.Msg)
 func validate(t *testing.T, msgs []jetstream.Msg) {
 	t.Helper()
 	schemas := map[string]*jsonschema.Schema{}
-	for _, area := range []string{event.AreaMail} {
-		text, _ := event.Schema(area)
-		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	c := jsonschema.NewCompiler()
+	for area, text := range event.Schemas() {
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := jsonschema.NewCompiler()
-		if err := c.AddResource("schema.json", doc); err != nil {
+		if err := c.AddResource(event.SchemaID(area), doc); err != nil {
 			t.Fatal(err)
 		}
-		if schemas[area], err = c.Compile("schema.json"); err != nil {
+	}
+	for _, area := range []string{event.AreaMail, event.AreaCalendar} {
+		var err error
+		if schemas[area], err = c.Compile(event.SchemaID(area)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -285,7 +288,7 @@ func validate(t *testing.T, msgs []jetstream.Msg) {
 		}
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(m.Data())))
 		if err == nil {
-			err = schemas[event.AreaMail].Validate(doc)
+			err = schemas[strings.Split(e.Type(), ".")[2]].Validate(doc)
 		}
 		if err != nil {
 			t.Errorf("%s does not fit its schema: %v", e.Type(), err)

@@ -1,0 +1,159 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/triggerd/triggerd/internal/emulator"
+	"github.com/triggerd/triggerd/internal/event"
+)
+
+func (s *sim) meet(mailbox string, m emulator.Meeting) string {
+	s.t.Helper()
+	if m.Start.IsZero() {
+		m.Start = time.Now().Add(48 * time.Hour)
+	}
+	m.End = m.Start.Add(time.Hour)
+	id, err := s.emu.AddMeeting(mailbox, m)
+	s.must(err)
+	return id
+}
+
+// All calendars of a mailbox share one subscription; what it announces is sorted to calendars, and what belongs to none of
+// those that are watched is settled all the same.
+func TestCalendarsShareOneSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := calendarSim(t, func(s *sim, _ *emulator.Options) {
+			s.yaml = strings.Replace(calendarYAML, "{starting: [15m]}", "{calendars: [default, Team]}", 1)
+			s.before = func() {
+				for _, name := range []string{"Team", "Private"} {
+					_, err := s.emu.AddCalendar(sales, name)
+					s.must(err)
+				}
+			}
+		})
+		s.wait(settle)
+		s.meet(sales, emulator.Meeting{Subject: "mine"})
+		s.wait(settle)
+		team := s.meet(sales, emulator.Meeting{Subject: "ours", Calendar: "Team"})
+		private := s.meet(sales, emulator.Meeting{Subject: "nobody's business", Calendar: "Private"})
+		s.wait(2 * time.Minute)
+		s.must(s.emu.UpdateMeeting(sales, private, emulator.MeetingPatch{Subject: ptr("still not")}))
+		s.must(s.emu.DeleteMeeting(sales, team))
+		s.wait(2 * time.Minute)
+		s.must(s.emu.DeleteMeeting(sales, private))
+		s.wait(2 * time.Minute)
+		s.want("created mine", "created ours", "deleted ours")
+		if v := s.vias(); v[event.ViaPush] != 3 {
+			t.Errorf("by %v", v)
+		}
+		subs := s.emu.Subscriptions()
+		if len(subs) != 1 || !strings.HasSuffix(subs[0].Resource, "/events") {
+			t.Errorf("subscriptions %+v, want one on all events", subs)
+		}
+		if n := s.d.store.Pending(); n != 0 {
+			t.Errorf("%d notifications are still pending", n)
+		}
+		if c := s.d.store.Counters(); c["settled_filtered"] == 0 || c["settled_gone"] == 0 {
+			t.Errorf("those of the private calendar: %v", c)
+		}
+		feeds, _ := s.d.now().delta.Status()
+		var labels []string
+		for _, f := range feeds {
+			labels = append(labels, f.Folder)
+			if !f.Push || f.Area != event.AreaCalendar {
+				t.Errorf("feed %+v", f)
+			}
+		}
+		if !slices.Equal(labels, []string{"Calendar", "Team"}) {
+			t.Errorf("feeds %q", labels)
+		}
+		s.checkLaw()
+	})
+}
+
+// Somebody else's calendar is polled, the user's own is pushed (P-6 to P-10).
+func TestSomebodyElsesCalendarIsPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startDelegated(t, func(s *sim, _ *emulator.Options) {
+			s.yaml = strings.Replace(delegatedYAML, "mail: {folders: [inbox]}", "calendar: {starting: [1h]}", 1)
+		})
+		s.wait(settle)
+		out, err := s.signIn(sales, "accept")
+		if err != nil || len(out.Missing) != 0 {
+			t.Fatalf("sign-in: %+v, %v", out, err)
+		}
+		s.wait(2 * time.Minute)
+		s.meet(sales, emulator.Meeting{Subject: "own"})
+		series := s.meet(support, emulator.Meeting{Subject: "shared", Recurrence: &emulator.Recurrence{Type: "daily", RangeType: "numbered", Count: 3}})
+		s.wait(2 * time.Minute)
+		first := time.Now().Add(48 * time.Hour).Truncate(time.Minute)
+		for _, m := range s.emu.Instances(support, "", first.Add(-time.Hour), first.Add(time.Hour)) {
+			s.must(s.emu.DeleteOccurrence(support, series, m.OriginalStart))
+		}
+		s.wait(2 * time.Minute)
+		names := s.names()
+		slices.Sort(names)
+		if len(names) != 3 || names[0] != "created own" || names[1] != "created shared" || !strings.HasPrefix(names[2], "deleted shared of ") {
+			t.Errorf("events are %q", names)
+		}
+		feeds, _ := s.d.now().delta.Status()
+		for _, f := range feeds {
+			if f.Push != (f.Mailbox == "sales") || f.Mailbox == "support" && !strings.Contains(f.PushReason, "delegated access has no subscriptions") {
+				t.Errorf("mailbox %s: push %v: %s", f.Mailbox, f.Push, f.PushReason)
+			}
+		}
+		if subs := s.emu.Subscriptions(); len(subs) != 1 {
+			t.Errorf("%d subscriptions, want one on the own events", len(subs))
+		}
+		s.checkLaw()
+	})
+}
+
+// Lead times that come with a reload are told of the meetings that are known already, and those that go are not told.
+func TestLeadTimesChangeWithAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := calendarSim(t)
+		s.wait(settle)
+		s.meet(sales, emulator.Meeting{Subject: "talk", Start: at("2000-01-01 12:00")})
+		s.wait(settle)
+		cursors := s.cursors()
+		s.yaml = strings.Replace(s.yaml, "starting: [15m]", "starting: [2h, 5m]", 1)
+		s.must(s.d.Reload(t.Context()))
+		s.wait(settle)
+		s.until("2000-01-01 10:30")
+		s.want("created talk", "starting talk at 2000-01-01T12:00:00Z")
+		s.yaml = strings.Replace(s.yaml, "starting: [2h, 5m]", "starting: [3h, 5m]", 1) // the longer one is over
+		s.must(s.d.Reload(t.Context()))
+		s.until("2000-01-01 13:00")
+		s.want("created talk", "starting talk at 2000-01-01T12:00:00Z", "starting talk at 2000-01-01T12:00:00Z")
+		for name, late := range s.starts() {
+			if late >= time.Second {
+				t.Errorf("%s was told %v late", name, late)
+			}
+		}
+		for num, before := range cursors {
+			if before == "" && s.cursors()[num] != "" {
+				t.Errorf("feed %d", num)
+			}
+		}
+		s.checkLaw()
+	})
+}
+
+// Without the permission to read the mailbox's time zone everything else goes on.
+func TestWithoutTheMailboxsTimeZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := calendarSim(t, func(_ *sim, o *emulator.Options) { o.WithheldPermissions = []string{"MailboxSettings.Read"} })
+		s.wait(settle)
+		s.meet(sales, emulator.Meeting{Subject: "talk", Start: at("2000-01-01 12:00")})
+		s.wait(settle)
+		_, err := s.emu.AddMeeting(sales, emulator.Meeting{Subject: "day off", AllDay: true, Start: at("2000-01-02 00:00"), End: at("2000-01-03 00:00"), TimeZone: "Tokyo Standard Time"})
+		s.must(err)
+		s.until("2000-01-01 14:50")
+		s.want("created talk", "created day off", "starting talk at 2000-01-01T12:00:00Z", "starting day off at 2000-01-02") // midnight in Tokyo is 15:00
+	})
+}
