@@ -41,12 +41,7 @@ func (a *announcer) number() uint32 {
 func (mb *mailbox) announcer() *announcer {
 	mb.room.mu.Lock()
 	defer mb.room.mu.Unlock()
-	for _, a := range mb.room.announcers {
-		if a.mb == mb {
-			return a
-		}
-	}
-	return nil
+	return mb.announces
 }
 
 // calendars are the feeds of the mailbox's calendars.

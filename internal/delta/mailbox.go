@@ -43,6 +43,8 @@ type mailbox struct {
 	lane    lane
 	resumed atomic.Bool // the connection was paused: waits no longer count
 
+	announces *announcer // guarded by room.mu; nil: its calendars have no subscription
+
 	// apply is held while looks at items are compared and committed, so that two feeds of one mailbox do not judge the
 	// same item from the same old state. It is never held across a request to Graph.
 	apply sync.Mutex
@@ -401,7 +403,7 @@ func (mb *mailbox) announce(num uint32) (changed bool) {
 	a := &announcer{mb: mb, num: num}
 	a.task = &task{run: a.run, lane: &lane{}} // not the mailbox's lane: it does next to nothing, and its calendars must not wait for it
 	r.mu.Lock()
-	r.announcers[num] = a
+	r.announcers[num], mb.announces = a, a
 	r.mu.Unlock()
 	r.sched.add(a.task, time.Now())
 	return true
@@ -413,6 +415,9 @@ func (mb *mailbox) unfollow(num uint32) error {
 	f, a := r.feeds[num], r.announcers[num]
 	delete(r.feeds, num)
 	delete(r.announcers, num)
+	if a != nil {
+		mb.announces = nil
+	}
 	r.mu.Unlock()
 	if f != nil {
 		r.sched.remove(f.task)
