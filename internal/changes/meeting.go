@@ -111,7 +111,7 @@ func DiffersMeeting(old, now *event.ObservedMeeting) bool {
 // Name compares a look with what was known and names the events of every watch (DESIGN section 9). Filter errors are
 // given to onFilterError and count as a match: an event too many is better than one lost.
 func (a *Agenda) Name(l *MeetingLook, watches []Watch, onFilterError func(watch string, err error)) (r MeetingResult) {
-	if l.New == nil && l.Old == nil {
+	if l.New == nil && l.Old == nil || l.follows() {
 		return r
 	}
 	c := comparison{l: l, now: Fill(l.New, l.NewMaster)}
@@ -129,6 +129,12 @@ func (a *Agenda) Name(l *MeetingLook, watches []Watch, onFilterError func(watch 
 		}
 	}
 	return r
+}
+
+// follows reports whether the look is at a date of a series that is like the others and when it was: whatever else
+// changed, changed in its series.
+func (l *MeetingLook) follows() bool {
+	return l.Old != nil && l.New != nil && l.Old.Stub && l.New.Stub && sameSpan(&l.Old.ObservedMeeting, l.New)
 }
 
 // comparison is a look with the stubs filled.
@@ -169,16 +175,13 @@ func (c *comparison) names(w *Watch) []namedMeeting {
 
 // named names what differs between two looks.
 func (c *comparison) named(w *Watch) []namedMeeting {
-	switch {
-	case c.old.Stub && c.now.Stub && sameSpan(c.old, c.now):
-		return nil // whatever else changed, changed in its series
-	case !c.old.Meeting.IsCancelled && c.now.Meeting.IsCancelled:
-		if c.ofSeries() && c.l.NewMaster != nil && c.l.NewMaster.Meeting.IsCancelled {
-			return nil // the series was
-		}
-		return []namedMeeting{{name: event.Cancelled}}
+	if c.old.Meeting.IsCancelled || !c.now.Meeting.IsCancelled {
+		return c.facets(w)
 	}
-	return c.facets(w)
+	if c.ofSeries() && c.l.NewMaster != nil && c.l.NewMaster.Meeting.IsCancelled {
+		return nil // the series was
+	}
+	return []namedMeeting{{name: event.Cancelled}}
 }
 
 func (c *comparison) firstSight(w *Watch) []namedMeeting {

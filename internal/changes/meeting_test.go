@@ -212,6 +212,13 @@ func TestSeriesCountAsAWhole(t *testing.T) {
 		}
 		return l
 	}
+	first := func(l MeetingLook) MeetingLook { l.Baseline = true; return l }
+	midnight := tomorrow.Truncate(24 * time.Hour)
+	days := master("m1", before, func(o *event.ObservedMeeting) {
+		o.Meeting.IsAllDay, o.Meeting.Start, o.Meeting.End = true, event.Moment{Date: "2025-11-25"}, event.Moment{Date: "2025-11-26"}
+	})
+	day := of(nil, exception("x1", before, modified(just), wholeDay, retitled), days, days)
+	day.Key.Original = stamp(midnight)
 	tests := []struct {
 		name string
 		look MeetingLook
@@ -219,12 +226,10 @@ func TestSeriesCountAsAWhole(t *testing.T) {
 	}{
 		{"a new series", MeetingLook{Key: whole, New: master("m1", just)}, "invited"},
 		{"a date of a new series", of(nil, stub("m1"), nil, master("m1", just)), ""},
-		{"an exception of a new series", of(nil, exception("x1", just, at11, retitled), nil, master("m1", just)), ""},
-		{"baseline: an exception", func() MeetingLook {
-			l := of(nil, exception("x1", just, at11), m1, m1)
-			l.Baseline = true
-			return l
-		}(), ""},
+		{"an exception of a new series", of(nil, exception("x1", just, at11, retitled), nil, master("m1", just)), "rescheduled updated"},
+		{"an exception without any master", of(nil, exception("x1", just, at11), nil, nil), "rescheduled"},
+		{"baseline: an exception that was there", first(of(nil, exception("x1", before, at11), nil, m1)), ""},
+		{"baseline: one that came to be after the watch began", first(of(nil, exception("x1", just, at11), nil, m1)), "rescheduled"},
 
 		{"a series with another subject", MeetingLook{Key: whole, Old: known(m1), New: master("m2", before, retitled)}, "updated"},
 		{"its dates follow", of(stub("m1"), stub("m2"), m1, master("m2", before, retitled)), ""},
@@ -268,11 +273,10 @@ func TestSeriesCountAsAWhole(t *testing.T) {
 
 		{"an exception that was moved into the window", of(nil, exception("x1", before, modified(just), at11), m1, m1), "rescheduled"},
 		{"an exception over which the window slid", of(nil, exception("x1", before, at11), m1, m1), ""},
-		{"an exception at its time, seen for the first time", of(nil, exception("x1", before, modified(just), retitled), m1, m1), ""},
-		{"an all-day exception at its time, seen for the first time", of(nil, exception("x1", before, modified(just), retitled, func(o *event.ObservedMeeting) {
-			wholeDay(o)
-			o.Meeting.OriginalStart = "2026-11-25T00:00:00Z"
-		}), m1, m1), ""},
+		{"one at its time", of(nil, exception("x1", before, modified(just), retitled), m1, m1), "updated"},
+		{"an all-day one at its time", day, "updated"},
+		{"one that was cancelled", of(nil, exception("x1", before, modified(just), at11, cancelled), m1, m1), "cancelled"},
+		{"one that is like the others after all", of(nil, exception("x1", before, modified(just)), m1, m1), ""},
 		{"a date over which the window slid", of(nil, stub("m1"), m1, m1), ""},
 		{"a date whose master is not known", of(stub("m1"), stub("m1", at11), nil, nil), "rescheduled"},
 	}
@@ -284,7 +288,7 @@ func TestSeriesCountAsAWhole(t *testing.T) {
 			}
 			for _, e := range res.Events {
 				m := calendarData(t, e).Event
-				if date := tt.look.Key == oneDate; date && (m.SeriesMasterID != "series" || m.OriginalStart != stamp(tomorrow)) {
+				if date := tt.look.Key.Original != ""; date && (m.SeriesMasterID != "series" || m.OriginalStart != tt.look.Key.Original) {
 					t.Errorf("it does not say which date of which series: %+v", m)
 				} else if !date && (m.InstanceKind != event.SeriesMaster || m.OriginalStart != "" || len(m.Recurrence) == 0) {
 					t.Errorf("it is not about the series: %+v", m)
@@ -314,6 +318,11 @@ func TestRescheduledTellsFromWhenToWhen(t *testing.T) {
 	d = calendarData(t, see(MeetingLook{New: meeting("k2", before, modified(just))}, diary).Events[0])
 	if d.Rescheduled.Old != nil || d.Rescheduled.New.Start.DateTime != stamp(tomorrow) {
 		t.Errorf("from outside the window: %+v", d.Rescheduled)
+	}
+	m1 := master("m1", before, longer, func(o *event.ObservedMeeting) { o.Meeting.Start.DateTime = stamp(tomorrow.Add(-time.Hour)) })
+	d = calendarData(t, see(MeetingLook{Key: oneDate, New: exception("x1", just, at11), OldMaster: m1, NewMaster: m1}, diary).Events[0])
+	if old := d.Rescheduled.Old; old.Start.DateTime != stamp(tomorrow) || old.End.DateTime != stamp(tomorrow.Add(3*time.Hour)) {
+		t.Errorf("an exception that was never seen comes from where its series has it: %+v", old)
 	}
 }
 
