@@ -34,8 +34,8 @@ func unseal(v []byte) ([]byte, error) {
 	return v[checksumSize:], nil
 }
 
-func encode(v any) ([]byte, error) {
-	b, err := json.Marshal(v, jsontext.AllowInvalidUTF8(true)) // a stray byte becomes U+FFFD; refusing would lose the record
+func encode(v any, opts ...json.Options) ([]byte, error) {
+	b, err := json.Marshal(v, append(opts, jsontext.AllowInvalidUTF8(true))...) // a stray byte becomes U+FFFD; refusing would lose the record
 	if err != nil {
 		return nil, err
 	}

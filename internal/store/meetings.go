@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/triggerd/triggerd/internal/event"
@@ -52,7 +53,7 @@ type EncodedMeeting struct {
 
 // EncodeMeeting prepares a calendar item for PutMeeting.
 func EncodeMeeting(key MeetingKey, m *Meeting) (EncodedMeeting, error) {
-	v, err := encode(m)
+	v, err := encode(m, json.OmitZeroStructFields(true)) // most are stubs, of which little is known
 	return EncodedMeeting{key, v}, err
 }
 
@@ -125,7 +126,8 @@ func (a *Alarm) key() []byte {
 
 // PutAlarm stores an alarm, unless it was told already; one that is there stays as it is.
 func (tx *Tx) PutAlarm(a *Alarm) error {
-	if tx.bucket(bucketTold).Get(a.key()) != nil {
+	key := a.key()
+	if tx.bucket(bucketTold).Get(key) != nil {
 		return nil
 	}
 	tx.onCommit(func() {
@@ -134,7 +136,7 @@ func (tx *Tx) PutAlarm(a *Alarm) error {
 		default:
 		}
 	})
-	return tx.put(bucketAlarms, a.key(), a)
+	return tx.put(bucketAlarms, key, a)
 }
 
 // keepTold is how long it is remembered that an alarm was told: a meeting that was moved away and back is not told again.
