@@ -93,8 +93,14 @@ func (r *agendaRound) page(ctx context.Context) error {
 			return err
 		}
 	}
+	read := make([]lookAtMeeting, len(page.Items))
+	spreadOver(len(read), func(i int) {
+		if it := &page.Items[i]; !it.Removed {
+			read[i] = readMeeting(it.Raw)
+		}
+	})
 	for i := range page.Items {
-		r.collect(&page.Items[i])
+		r.collect(&page.Items[i], read[i])
 	}
 	r.pages++
 	r.items += len(page.Items)
@@ -102,33 +108,44 @@ func (r *agendaRound) page(ctx context.Context) error {
 	return nil
 }
 
+// lookAtMeeting is what Graph said of one item, or why that cannot be processed.
+type lookAtMeeting struct {
+	seen *event.ObservedMeeting
+	bad  error
+}
+
+func readMeeting(raw []byte) lookAtMeeting {
+	if string(raw) == string(errCorrupt) {
+		return lookAtMeeting{bad: graph.ErrCorrupt}
+	}
+	o := &event.ObservedMeeting{}
+	return lookAtMeeting{o, o.Merge(raw)}
+}
+
 // collect takes one item of a page.
-func (r *agendaRound) collect(it *graph.Item) {
+func (r *agendaRound) collect(it *graph.Item, l lookAtMeeting) {
 	if it.Removed {
 		delete(r.looks, it.ID)
 		r.removed[it.ID] = true
 		return
 	}
 	delete(r.removed, it.ID)
-	if o := r.observe(it.ID, it.Raw); o != nil {
+	if o := r.observe(it.ID, it.Raw, l); o != nil {
 		r.looks[it.ID] = o
 		r.order = append(r.order, it.ID)
 	}
 }
 
-// observe reads an item; nil when it cannot be, and is parked.
-func (r *agendaRound) observe(id string, raw []byte) *event.ObservedMeeting {
-	o, err := &event.ObservedMeeting{}, error(graph.ErrCorrupt)
-	if string(raw) != string(errCorrupt) {
-		err = o.Merge(raw)
-	}
-	if err != nil {
+// observe takes what was read of an item; nil when it cannot be processed, and is parked.
+func (r *agendaRound) observe(id string, raw []byte, l lookAtMeeting) *event.ObservedMeeting {
+	if l.bad != nil {
 		if _, again := r.parked[id]; !again {
-			r.f.log.Error().Err(err).Str("item", id).Msg("item cannot be processed; parked in quarantine")
+			r.f.log.Error().Err(l.bad).Str("item", id).Msg("item cannot be processed; parked in quarantine")
 		}
-		r.parked[id] = store.Quarantine{Feed: r.f.num, Item: id, Reason: err.Error(), At: time.Now().UTC(), Raw: small(raw)}
+		r.parked[id] = store.Quarantine{Feed: r.f.num, Item: id, Reason: l.bad.Error(), At: time.Now().UTC(), Raw: small(raw)}
 		return nil
 	}
+	o := l.seen
 	delete(r.parked, id)
 	o.ID = id
 	if r.content < event.ContentBody {
@@ -149,7 +166,7 @@ func (r *agendaRound) readMeetings(ctx context.Context, ids []string) error {
 	for id, raw := range r.fetched {
 		r.single[id] = nil
 		if raw != nil {
-			r.single[id] = r.observe(id, raw)
+			r.single[id] = r.observe(id, raw, readMeeting(raw))
 		}
 	}
 	clear(r.fetched)

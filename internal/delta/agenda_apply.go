@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/triggerd/triggerd/internal/changes"
@@ -127,10 +128,9 @@ func (r *agendaRound) nameSeries(id string, dates []*event.ObservedMeeting, out 
 		is = next
 	}
 	told := map[string]bool{}
-	for _, o := range r.datesOf(id, known, dates) {
-		key := r.keyOf(o)
-		told[key.Original] = true
-		if err := r.name(key, known.dates[key.Original], o, was, is, out); err != nil {
+	for _, d := range r.datesOf(id, known, dates) {
+		told[d.key.Original] = true
+		if err := r.name(d.key, known.dates[d.key.Original], d.look, was, is, out); err != nil {
 			return err
 		}
 	}
@@ -153,29 +153,33 @@ func (r *agendaRound) nameSeries(id string, dates []*event.ObservedMeeting, out 
 	return nil
 }
 
+// date is a look at one date of a series, with where its state is kept.
+type date struct {
+	key  store.MeetingKey
+	look *event.ObservedMeeting
+}
+
 // datesOf are the dates of a series that the round holds and those that were read by themselves, by when they were to be.
-func (r *agendaRound) datesOf(id string, known *seriesState, dates []*event.ObservedMeeting) []*event.ObservedMeeting {
-	out := slices.Clone(dates)
-	for _, m := range known.dates {
-		if o := r.single[m.ID]; o != nil && r.looks[m.ID] == nil && seriesOf(o) == id {
-			out = append(out, o)
+func (r *agendaRound) datesOf(id string, known *seriesState, dates []*event.ObservedMeeting) []date {
+	out := make([]date, 0, len(dates))
+	add := func(o *event.ObservedMeeting) { out = append(out, date{r.keyOf(o), o}) }
+	for _, o := range dates {
+		add(o)
+	}
+	if len(r.single) > 0 {
+		for _, m := range known.dates {
+			if o := r.single[m.ID]; o != nil && r.looks[m.ID] == nil && seriesOf(o) == id {
+				add(o)
+			}
 		}
 	}
-	for _, date := range r.direct {
-		o := r.single[date]
-		if _, was := r.states.byID[date]; o != nil && !was && o.ID != id && seriesOf(o) == id && r.looks[date] == nil {
-			out = append(out, o)
+	for _, asked := range r.direct {
+		o := r.single[asked]
+		if _, was := r.states.byID[asked]; o != nil && !was && o.ID != id && seriesOf(o) == id && r.looks[asked] == nil {
+			add(o)
 		}
 	}
-	slices.SortFunc(out, func(a, b *event.ObservedMeeting) int {
-		switch x, y := r.keyOf(a).Original, r.keyOf(b).Original; {
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(out, func(a, b date) int { return strings.Compare(a.key.Original, b.key.Original) })
 	return out
 }
 
