@@ -1,4 +1,4 @@
-// Command triggerd turns Microsoft 365 mail changes into normalized events on NATS.
+// Command triggerd turns Microsoft 365 mail and calendar changes into normalized events on NATS.
 package main
 
 import (
@@ -77,7 +77,7 @@ func exitCode(err error, stderr io.Writer) int {
 func rootCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "triggerd",
-		Short:         "Microsoft 365 mail changes as events on NATS, none of them lost",
+		Short:         "Microsoft 365 mail and calendar changes as events on NATS, none of them lost",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
