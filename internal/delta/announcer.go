@@ -108,14 +108,14 @@ func (a *announcer) cover(pending *announcements, now time.Time) bool {
 	return a.wakeCalendars(func(rec store.Feed) bool { return rec.RoundAt.Before(newest) })
 }
 
-func (a *announcer) wakeCalendars(which func(store.Feed) bool) (any bool) {
+func (a *announcer) wakeCalendars(which func(store.Feed) bool) (woken bool) {
 	for _, f := range a.mb.calendars() {
 		if rec, ok := a.mb.room.st.Feed(f.num); ok && which(rec) {
-			any = true
+			woken = true
 			a.mb.room.sched.wake(f.task, time.Now())
 		}
 	}
-	return any
+	return woken
 }
 
 // lookUp deals with what was announced long enough ago and no calendar shows: a calendar that knows the item, or that has
