@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -26,8 +27,14 @@ type Options struct {
 
 // Room lets the alarms go off.
 type Room struct {
-	st   *store.Store
-	opts Options
+	st    *store.Store
+	opts  Options
+	pulse chan struct{} // from Run, whenever it waits
+
+	mu      sync.Mutex
+	trouble string        // why the last look failed; empty: it did not
+	quiet   time.Duration // for how long the log is silent after it was told of a trouble
+	loud    time.Time     // until then
 }
 
 // New makes the room.
@@ -35,11 +42,14 @@ func New(st *store.Store, o Options) *Room {
 	if o.Every == 0 {
 		o.Every = 5 * time.Second
 	}
-	return &Room{st: st, opts: o}
+	return &Room{st: st, opts: o, pulse: make(chan struct{})}
 }
 
-// batch bounds how many alarms go off in one transaction.
-const batch = 500
+const (
+	batch    = 500         // bounds how many alarms go off in one transaction
+	retry    = time.Second // after a look that failed
+	logEvery = time.Minute // the longest that a trouble lasts between two lines about it
+)
 
 // Run lets alarms go off when they are due, until ctx is done.
 func (r *Room) Run(ctx context.Context) error {
@@ -49,16 +59,54 @@ func (r *Room) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case r.pulse <- struct{}{}:
+			continue
 		case <-timer.C:
 		case <-r.st.AlarmsChanged():
 		}
 		wait, err := r.ring(time.Now().Round(0))
-		if err != nil && ctx.Err() == nil {
-			r.opts.Log.Error().Err(err).Msg("meetings that start could not be told; tried again")
-			wait = time.Second
+		if err != nil {
+			wait = retry
+		}
+		if ctx.Err() == nil {
+			r.note(err, time.Now())
 		}
 		timer.Reset(wait)
 	}
+}
+
+// Ping returns nil when Run gets on, else the cause of ctx.
+func (r *Room) Ping(ctx context.Context) error {
+	select {
+	case <-r.pulse:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the clock of meetings does not get on: %w", context.Cause(ctx))
+	}
+}
+
+// Trouble says why meetings that start cannot be told at present; empty: they can. Safe for concurrent use.
+func (r *Room) Trouble() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trouble
+}
+
+// note keeps how a look went. A trouble that lasts is logged at growing intervals: it is looked for every second.
+func (r *Room) note(err error, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.trouble, r.quiet, r.loud = "", 0, time.Time{}
+		return
+	}
+	r.trouble = err.Error()
+	if now.Before(r.loud) {
+		return
+	}
+	r.quiet = min(max(2*r.quiet, retry), logEvery)
+	r.loud = now.Add(r.quiet)
+	r.opts.Log.Error().Err(err).Msg("meetings that start could not be told; tried again every second")
 }
 
 // ring lets the alarms go off that are due at now, and says how long to wait for the next one.

@@ -1,7 +1,9 @@
 package clock
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/rs/zerolog"
 
 	"github.com/triggerd/triggerd/internal/changes"
 	"github.com/triggerd/triggerd/internal/event"
@@ -25,6 +28,9 @@ type harness struct {
 	dir     string
 	st      *store.Store
 	watches atomic.Pointer[[]changes.Watch] // empty: nobody watches the calendar
+	room    *Room                           // the one at work
+	hold    chan struct{}                   // not nil: who asks for the watches waits until it is closed
+	log     bytes.Buffer                    // of the room at work
 	stop    func()
 }
 
@@ -65,13 +71,16 @@ func (h *harness) close() {
 func (h *harness) work() {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
-	room := New(h.st, Options{Agenda: func(feed uint32) (*changes.Agenda, []changes.Watch, bool) {
+	h.room = New(h.st, Options{Log: zerolog.New(&h.log), Agenda: func(feed uint32) (*changes.Agenda, []changes.Watch, bool) {
+		if h.hold != nil {
+			<-h.hold
+		}
 		if feed != calendar {
 			h.t.Errorf("asked for feed %d", feed)
 		}
 		return &changes.Agenda{Mailbox: &changes.Mailbox{Tenant: "t"}, Calendar: event.Calendar{ID: "cal"}}, *h.watches.Load(), len(*h.watches.Load()) > 0
 	}})
-	go func() { done <- room.Run(ctx) }()
+	go func() { done <- h.room.Run(ctx) }()
 	h.stop = func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -434,10 +443,21 @@ func TestAlarmsWaitForAStoreThatRefuses(t *testing.T) {
 			filler = append(filler, q.Seq)
 		}
 		h.work()
+		until(at("08:44:59"))
+		if why := h.room.Trouble(); why != "" {
+			t.Errorf("trouble before anything is due: %s", why)
+		}
 		until(at("08:46:00"))
 		h.want()
-		if h.st.Trouble().Reason == "" {
-			t.Error("the store did not refuse")
+		if h.st.Trouble().Reason == "" || h.room.Trouble() == "" {
+			t.Errorf("the store refuses because of %q, and so the room says %q", h.st.Trouble().Reason, h.room.Trouble())
+		}
+		if n := h.logged(); n != 6 { // after 0, 1, 3, 7, 15 and 31 s
+			t.Errorf("%d lines in the first minute", n)
+		}
+		until(at("08:50:30"))
+		if n := h.logged(); n != 6+5 {
+			t.Errorf("%d lines after five minutes, want one a minute", n)
 		}
 		h.update(func(tx *store.Tx) error {
 			for _, seq := range filler {
@@ -447,11 +467,77 @@ func TestAlarmsWaitForAStoreThatRefuses(t *testing.T) {
 			}
 			return nil
 		})
-		until(at("08:50:00"))
+		until(at("08:52:00"))
+		if why := h.room.Trouble(); why != "" {
+			t.Errorf("trouble that is over: %s", why)
+		}
 		got := h.told()
 		slices.Sort(got)
 		if len(got) != 2 || !strings.Contains(got[0], "about a") || !strings.Contains(got[1], "about b") {
 			t.Errorf("told %q, want both once", got)
+		}
+	})
+}
+
+// logged counts the lines about trouble.
+func (h *harness) logged() int { return strings.Count(h.log.String(), "could not be told") }
+
+// A trouble that comes again is new: it is logged at once.
+func TestATroubleThatComesAgainIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	r := New(nil, Options{Log: zerolog.New(&log)})
+	for i, c := range []struct {
+		after time.Duration
+		err   error
+		lines int
+	}{
+		{0, errors.New("full"), 1},
+		{time.Second - 1, errors.New("full"), 1},
+		{time.Second, errors.New("fuller"), 2},
+		{2 * time.Second, errors.New("fullest"), 2},
+		{3 * time.Second, nil, 2},
+		{3 * time.Second, errors.New("full"), 3},
+		{4 * time.Second, errors.New("full"), 4},
+	} {
+		r.note(c.err, at("00:00:00").Add(c.after))
+		if n := strings.Count(log.String(), "\n"); n != c.lines {
+			t.Errorf("%d: %d lines, want %d", i, n, c.lines)
+		}
+		if got := r.Trouble(); c.err == nil && got != "" || c.err != nil && got != c.err.Error() {
+			t.Errorf("%d: trouble is %q, want %v", i, got, c.err)
+		}
+	}
+}
+
+// The room is heard of while it waits, also for a store that refuses, and not while it stands still.
+func TestPing(t *testing.T) {
+	bubble(t, func(h *harness) {
+		ping := func() error {
+			ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
+			defer cancel()
+			return h.room.Ping(ctx)
+		}
+		h.hold = make(chan struct{})
+		h.work()
+		h.put(timed("a", at("09:00:00")))
+		if err := ping(); err != nil {
+			t.Error(err)
+		}
+		until(at("08:45:00"))
+		if err := ping(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the clock of meetings does not get on") {
+			t.Errorf("standing still: %v", err)
+		}
+		close(h.hold)
+		for range 3 { // and who asks does not keep it from its work
+			if err := ping(); err != nil {
+				t.Error(err)
+			}
+		}
+		until(at("09:00:00"))
+		h.want("01-01 08:45:00 w about a, 15m0s before, 0s late")
+		h.rest()
+		if err := ping(); err == nil {
+			t.Error("a room that does not run is heard of")
 		}
 	})
 }

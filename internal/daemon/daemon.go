@@ -190,7 +190,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // does not, when ctx is done.
 func (d *Daemon) Alive(ctx context.Context) error {
 	g := d.now()
-	for _, ping := range []func(context.Context) error{d.store.Ping, g.delta.Ping, g.subscriptions.Ping} {
+	for _, ping := range []func(context.Context) error{d.store.Ping, g.delta.Ping, g.subscriptions.Ping, g.clock.Ping} {
 		if err := ping(ctx); err != nil {
 			return err
 		}

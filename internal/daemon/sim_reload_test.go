@@ -206,5 +206,21 @@ func TestAlive(t *testing.T) {
 		s.must(alive())
 		s.must(s.d.Reload(t.Context()))
 		s.must(alive())
+
+		running := s.d.now()
+		defer s.d.current.Store(running)
+		still, err := s.d.generation(running.file) // its rooms do not run
+		s.must(err)
+		for want, one := range map[string]generation{
+			"the scheduler of feeds does not get on":         {delta: still.delta, subscriptions: running.subscriptions, clock: running.clock},
+			"the scheduler of subscriptions does not get on": {delta: running.delta, subscriptions: still.subscriptions, clock: running.clock},
+			"the clock of meetings does not get on":          {delta: running.delta, subscriptions: running.subscriptions, clock: still.clock},
+		} {
+			one.file, one.connections, one.freshness = running.file, running.connections, running.freshness
+			s.d.current.Store(&one)
+			if err := alive(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("alive: %v, want that %s", err, want)
+			}
+		}
 	})
 }
