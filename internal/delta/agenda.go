@@ -20,13 +20,14 @@ type agendaRound struct {
 	from, to time.Time // the window
 
 	collected bool
-	order     []string                          // ids as they came
-	looks     map[string]*event.ObservedMeeting // by id; of several the last one counts (D-5)
-	removed   map[string]bool                   // ids told as removed
-	parked    map[string]store.Quarantine       // what cannot be processed
-	direct    []string                          // to be read by themselves
-	single    map[string]*event.ObservedMeeting // what was read by itself; nil: gone, or parked
-	states    *states                           // what was known, once collected
+	order     []string                            // ids as they came
+	looks     map[string]*event.ObservedMeeting   // by id; of several the last one counts (D-5)
+	removed   map[string]bool                     // ids told as removed
+	parked    map[string]store.Quarantine         // what cannot be processed
+	direct    []string                            // to be read by themselves
+	single    map[string]*event.ObservedMeeting   // what was read by itself; nil: gone, or parked
+	states    *states                             // what was known, once collected
+	dates     map[string][]*event.ObservedMeeting // looks by series, once collected
 }
 
 // beginCalendar decides what kind of round a calendar needs.
@@ -70,6 +71,7 @@ func (r *agendaRound) step(ctx context.Context) (done bool, err error) {
 		if r.states, err = r.load(); err != nil {
 			return false, err
 		}
+		r.dates = r.group()
 	}
 	if ids := r.unread(); len(ids) > 0 {
 		return false, r.readMeetings(ctx, ids[:min(len(ids), 100)])
@@ -299,7 +301,6 @@ func (r *agendaRound) unread() []string {
 			want(id)
 		}
 	}
-	grouped := r.group()
 	for _, o := range r.looks {
 		if id := seriesOf(o); id != o.ID && r.looks[id] == nil && !r.masterServes(id, o) {
 			want(id)
@@ -309,7 +310,7 @@ func (r *agendaRound) unread() []string {
 		return slices.Sorted(maps.Keys(need)) // what is missing shows only when the masters are known
 	}
 	for id, known := range r.states.series {
-		g := grouped[id]
+		g := r.dates[id]
 		if g == nil {
 			if !r.full || !r.expected(known) {
 				continue
@@ -419,9 +420,12 @@ func (r *agendaRound) keyOf(o *event.ObservedMeeting) store.MeetingKey {
 	if key.Original = o.Meeting.OriginalStart; key.Original == "" {
 		key.Original = changes.Instant(o.Meeting.Start, time.UTC).Format(time.RFC3339)
 	}
+	if o.Stub {
+		return key
+	}
 	known := r.states.of(key.Series)
 	was, ok := r.states.byID[o.ID]
-	if ok && !o.Stub && was.Series == key.Series && known.dates[key.Original] == nil && !changes.Retimed(known.observed(), r.now(key.Series)) {
+	if ok && was.Series == key.Series && known.dates[key.Original] == nil && !changes.Retimed(known.observed(), r.now(key.Series)) {
 		return was
 	}
 	return key

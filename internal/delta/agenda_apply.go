@@ -29,14 +29,13 @@ func (r *agendaRound) commit() error {
 	mb.apply.Lock()
 	defer mb.apply.Unlock()
 	out := &agendaOutcome{now: time.Now().UTC(), sights: map[string]sight{}}
-	dates := r.group()
-	for _, id := range r.seriesInOrder(dates) {
-		if err := r.nameSeries(id, dates[id], out); err != nil {
+	for _, id := range r.seriesInOrder() {
+		if err := r.nameSeries(id, r.dates[id], out); err != nil {
 			return err
 		}
 	}
 	if r.full {
-		r.forget(dates, out)
+		r.forget(out)
 	}
 	for id := range r.parked {
 		r.pending.note(id, store.Quarantined)
@@ -88,7 +87,7 @@ func (f *feed) readThem(ids []string) {
 }
 
 // seriesInOrder lists the series and single items that the round says something of: as they came, then what was missing.
-func (r *agendaRound) seriesInOrder(dates map[string][]*event.ObservedMeeting) (out []string) {
+func (r *agendaRound) seriesInOrder() (out []string) {
 	listed := map[string]bool{}
 	add := func(id string) {
 		if !listed[id] {
@@ -272,7 +271,7 @@ func (r *agendaRound) rememberKnown(out *agendaOutcome) {
 }
 
 // forget drops what left the window long ago: it is not told of any more.
-func (r *agendaRound) forget(dates map[string][]*event.ObservedMeeting, out *agendaOutcome) {
+func (r *agendaRound) forget(out *agendaOutcome) {
 	from, to := r.from.Add(-keepUnseen), r.to.Add(keepUnseen)
 	for id, known := range r.states.series {
 		left := 0
@@ -284,7 +283,7 @@ func (r *agendaRound) forget(dates map[string][]*event.ObservedMeeting, out *age
 			out.drop = append(out.drop, store.MeetingKey{Series: id, Original: original})
 		}
 		m := known.master
-		if m == nil || dates[id] != nil || left > 0 || out.now.Sub(m.SeenAt) < keepUnseen {
+		if m == nil || r.dates[id] != nil || left > 0 || out.now.Sub(m.SeenAt) < keepUnseen {
 			continue
 		}
 		if m.Meeting.InstanceKind == event.SeriesMaster || !changes.Overlaps(&m.ObservedMeeting, from, to) {
