@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/graph"
@@ -679,55 +677,5 @@ func TestACalendarThatIsGone(t *testing.T) {
 		}
 		d.round("")
 		d.wantKnown("x 2000-01-05")
-	})
-}
-
-// recorded is the page of a file that Graph, or its documentation, wrote.
-func recorded(t *testing.T, name string) (p graph.Page) {
-	t.Helper()
-	raw, err := os.ReadFile("../graph/testdata/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var page struct {
-		Value []jsontext.Value `json:"value"`
-	}
-	if err := json.Unmarshal(raw, &page); err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range page.Value {
-		var head struct {
-			ID      string         `json:"id"`
-			Removed jsontext.Value `json:"@removed"`
-		}
-		if err := json.Unmarshal(v, &head); err != nil {
-			t.Fatal(err)
-		}
-		p.Items = append(p.Items, graph.Item{ID: head.ID, Removed: head.Removed != nil, Raw: v})
-	}
-	return p
-}
-
-func TestRecordedRounds(t *testing.T) {
-	inDiary(t, func(d *diary) { // a real one
-		d.baseline()
-		time.Sleep(time.Until(time.Date(2023, 12, 4, 0, 0, 0, 0, time.UTC)))
-		page := recorded(t, "recorded-delta-calendarview-series.json")
-		d.trueUp("created 1==", page)
-		d.wantReads()
-		d.wantKnown("1== 2023-12-05T07:00:00Z", "2== 2023-12-05T07:00:00Z", "3== 2023-12-06T07:00:00Z")
-		d.round("deleted 3==", of(page.Items[:2]...))
-		d.wantReads("cal/3==")
-	})
-	inDiary(t, func(d *diary) { // those of the documentation
-		d.baseline(recorded(t, "delta-calendarview-page1.json"), recorded(t, "delta-calendarview-page2.json"), recorded(t, "delta-calendarview-page3-deltalink.json"))
-		if n := len(d.known()); n != 5 {
-			t.Errorf("%d are known, want 5: %q", n, d.known())
-		}
-		d.round("", recorded(t, "delta-calendarview-round2-removed.json"))
-		d.wantReads() // what was removed was never there
-		if n := len(d.known()); n != 6 {
-			t.Errorf("%d are known, want 6: %q", n, d.known())
-		}
 	})
 }
