@@ -225,7 +225,7 @@ func describeCalendar(c *config.Calendar) *calendarFact {
 		out.Starting = append(out.Starting, inDays(lead))
 	}
 	if len(c.Starting) > 0 {
-		out.TimeZone = cmp.Or(c.TimeZone, "the mailbox's own")
+		out.TimeZone = cmp.Or(c.TimeZone, "the mailbox's own time zone")
 	}
 	return out
 }
@@ -276,7 +276,7 @@ func explain(w io.Writer, f facts) error {
 		if c := x.Calendar; c != nil {
 			fmt.Fprintf(&b, "  calendars: %s, from %s ago to %s ahead\n  events:  %s\n", strings.Join(c.Calendars, ", "), c.Past, c.Future, strings.Join(c.Events, ", "))
 			if len(c.Starting) > 0 {
-				fmt.Fprintf(&b, "  starting: %s before the start; all-day meetings in time zone %s\n", strings.Join(c.Starting, ", "), c.TimeZone)
+				fmt.Fprintf(&b, "  starting: %s before the start; all-day meetings in %s\n", strings.Join(c.Starting, ", "), c.TimeZone)
 			}
 		}
 		fmt.Fprintf(&b, "  content: %s\n  start:   %s\n", x.Content, x.Start)
