@@ -480,7 +480,11 @@ func TestAlarmsWaitForAStoreThatRefuses(t *testing.T) {
 }
 
 // logged counts the lines about trouble.
-func (h *harness) logged() int { return strings.Count(h.log.String(), "could not be told") }
+func (h *harness) logged() int {
+	h.room.mu.Lock() // which the room holds while it writes them
+	defer h.room.mu.Unlock()
+	return strings.Count(h.log.String(), "could not be told")
+}
 
 // A trouble that comes again is new: it is logged at once.
 func TestATroubleThatComesAgainIsLogged(t *testing.T) {
