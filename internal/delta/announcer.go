@@ -120,32 +120,33 @@ func (a *announcer) wakeCalendars(which func(store.Feed) bool) (woken bool) {
 
 // lookUp deals with what was announced long enough ago and no calendar shows: a calendar that knows the item, or that has
 // it, reads it directly; what is in none of them is settled here.
-func (a *announcer) lookUp(ctx context.Context, pending *announcements, now time.Time) error {
+func (a *announcer) lookUp(ctx context.Context, pending *announcements, now time.Time) (err error) {
 	for id, it := range pending.byItem {
 		if now.Sub(it.entries[0].At) < a.mb.room.opts.Lag {
 			continue
 		}
-		f, outcome, err := a.find(ctx, id)
-		if err != nil {
-			return err
-		}
-		if f != nil {
+		f, outcome, findErr := a.find(ctx, id)
+		switch {
+		case findErr != nil:
+			err = errors.Join(err, findErr) // the others are not kept waiting
+		case f != nil:
 			f.readDirectly(id)
-			continue
-		}
-		err = a.mb.room.st.Update(func(tx *store.Tx) error {
-			for _, e := range it.entries {
-				if err := tx.Settle(e, outcome); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+		default:
+			err = errors.Join(err, a.settle(it, outcome))
 		}
 	}
-	return nil
+	return err
+}
+
+func (a *announcer) settle(it *announced, outcome store.Outcome) error {
+	return a.mb.room.st.Update(func(tx *store.Tx) error {
+		for _, e := range it.entries {
+			if err := tx.Settle(e, outcome); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // find looks for the calendar of an item: the one that knows it, else the one where Graph has it. Without one, outcome is
@@ -165,7 +166,7 @@ func (a *announcer) find(ctx context.Context, id string) (f *feed, outcome store
 	switch _, err := g.Event(ctx, mailbox, "", id); {
 	case errors.Is(err, graph.ErrMailboxUnavailable):
 		return nil, "", err
-	case errors.Is(err, graph.ErrNotFound):
+	case errors.Is(err, graph.ErrNotFound), errors.Is(err, graph.ErrBadRequest): // an id that Graph does not take is nobody's
 		return nil, store.Gone, nil
 	case err != nil && !errors.Is(err, graph.ErrCorrupt):
 		return nil, "", err
