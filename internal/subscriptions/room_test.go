@@ -307,7 +307,7 @@ func TestRefusedCreations(t *testing.T) {
 		reason string
 		most   int // attempts in a day
 	}{
-		{"forbidden", forbidden, "no subscription: 403 Forbidden (ExtensionError): permission Mail.Read is missing", 60},
+		{"forbidden", forbidden, "no subscription: 403 Forbidden (ExtensionError): permission Mail.Read or Calendars.Read is missing", 60},
 		{"no mailbox", noMailbox, "no subscription: 404 Not Found (MailboxNotEnabledForRESTAPI): Graph does not serve this mailbox", 60},
 		{"no folder", &graph.Error{Op: "create subscription", Status: 404, Code: "ErrorItemNotFound"}, "404 Not Found (ErrorItemNotFound): Graph knows no such", 60},
 		{"conflict with a stranger's", &graph.Error{Op: "create subscription", Status: 409, Code: "Conflict"}, "409 Conflict (Conflict): a subscription of this app exists", 60},

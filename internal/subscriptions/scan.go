@@ -59,6 +59,9 @@ func (r *Room) follow(wants []Want, now time.Time) {
 		if wanted[u] { // two feeds with one resource: the first one is served
 			continue
 		}
+		if u.want == nil {
+			u.wantedAt = now
+		}
 		if u.want == nil || *u.want != w {
 			kept := w
 			u.want = &kept

@@ -40,7 +40,7 @@ func words(err error) string {
 	case errors.Is(err, graph.ErrMailboxUnavailable):
 		hint = "Graph does not serve this mailbox: unlicensed, deleted or on-premises"
 	case errors.Is(err, graph.ErrForbidden):
-		hint = "permission Mail.Read is missing, an access policy leaves the mailbox out, or a limit is reached"
+		hint = "permission Mail.Read or Calendars.Read is missing, an access policy leaves the mailbox out, or a limit is reached"
 	case errors.Is(err, graph.ErrConflict):
 		hint = "a subscription of this app exists that is not of this triggerd, with another notification URL"
 	case errors.Is(err, graph.ErrExpiryTooFar):

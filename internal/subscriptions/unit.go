@@ -29,6 +29,7 @@ type unit struct {
 	queued, busy bool
 	endedSeq     int // of the connection's list that had been begun when work last ended
 
+	wantedAt   time.Time // since when it is wanted
 	unwantedAt time.Time // since when nobody wants it
 	notBefore  time.Time // creations and removals wait for that, because Graph refused
 	stalled    time.Time // everything waits for that, because the store refused
