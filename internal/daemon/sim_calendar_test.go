@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,17 +12,8 @@ import (
 	"github.com/triggerd/triggerd/internal/event"
 )
 
-const calendarYAML = `
-clouds:
-  lab: {graph: "http://graph.test/v1.0", login: "http://graph.test", like: global}
-connections:
-  contoso: {cloud: lab, tenant: %s, client_id: %s, auth: app, client_secret_file: %s}
-watches:
-  sales:
-    connection: contoso
-    mailboxes: [{address: sales@contoso.com, alias: sales}]
-    calendar: {starting: [15m]}
-`
+// calendarYAML watches the default calendar instead of mail.
+var calendarYAML = simYAML[:strings.Index(simYAML, "    mail:")] + "    calendar: {starting: [15m]}\n"
 
 // calendarSim is startSim with a watch over the default calendar.
 func calendarSim(t *testing.T, edit ...func(*sim, *emulator.Options)) *sim {

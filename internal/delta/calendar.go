@@ -68,27 +68,9 @@ func (mb *mailbox) readZone(ctx context.Context) (string, error) {
 
 // matchCalendars finds the calendars that references name.
 func matchCalendars(calendars map[string]store.CalendarInfo, refs []FolderRef) (map[string]bool, error) {
-	out := map[string]bool{}
-	var problems []error
-	for _, ref := range refs {
-		found := false
-		for id, c := range calendars {
-			if !strings.EqualFold(ref.Name, "all") && ref.Name != id && !strings.EqualFold(ref.Name, c.Name) &&
-				(!c.IsDefault || !strings.EqualFold(ref.Name, "default")) {
-				continue
-			}
-			found = true
-			if ref.Exclude {
-				delete(out, id)
-			} else {
-				out[id] = true
-			}
-		}
-		if !found {
-			problems = append(problems, fmt.Errorf("%w: %q", errUnknownCalendar, ref.Name))
-		}
-	}
-	return out, errors.Join(problems...)
+	return matchRefs(calendars, refs, errUnknownCalendar, func(id string, c store.CalendarInfo, ref string) bool {
+		return strings.EqualFold(ref, "all") || ref == id || strings.EqualFold(ref, c.Name) || c.IsDefault && strings.EqualFold(ref, "default")
+	})
 }
 
 // calendarIsGone tells a vanished calendar from a mailbox that answers 404 to everything.

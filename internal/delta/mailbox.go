@@ -213,12 +213,18 @@ func isUnknown(err error) bool {
 
 // match finds the folders that references name.
 func match(folders map[string]store.FolderInfo, refs []FolderRef) (map[string]bool, error) {
+	return matchRefs(folders, refs, errUnknownFolder, func(id string, f store.FolderInfo, ref string) bool { return names(folders, id, f, ref) })
+}
+
+// matchRefs finds what references name among all that there is, by id. What none of them names makes an error, which is
+// unknown.
+func matchRefs[V any](all map[string]V, refs []FolderRef, unknown error, names func(id string, v V, ref string) bool) (map[string]bool, error) {
 	out := map[string]bool{}
 	var problems []error
 	for _, ref := range refs {
 		found := false
-		for id, f := range folders {
-			if !names(folders, id, f, ref.Name) {
+		for id, v := range all {
+			if !names(id, v, ref.Name) {
 				continue
 			}
 			found = true
@@ -229,7 +235,7 @@ func match(folders map[string]store.FolderInfo, refs []FolderRef) (map[string]bo
 			}
 		}
 		if !found {
-			problems = append(problems, fmt.Errorf("%w: %q", errUnknownFolder, ref.Name))
+			problems = append(problems, fmt.Errorf("%w: %q", unknown, ref.Name))
 		}
 	}
 	return out, errors.Join(problems...)
