@@ -413,9 +413,11 @@ func TestAlarmsOfACalendarThatNobodyWatchesAreSilent(t *testing.T) {
 func TestManyMeetingsAtOnce(t *testing.T) {
 	bubble(t, func(h *harness) {
 		const n = 2*batch + 7
+		var items []*event.ObservedMeeting
 		for i := range n {
-			h.put(timed(fmt.Sprint(i), at("09:00:00")))
+			items = append(items, timed(fmt.Sprint(i), at("09:00:00")))
 		}
+		h.put(items...)
 		h.work()
 		until(at("08:45:00"))
 		if got := h.told(); len(got) != n {
