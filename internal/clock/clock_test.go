@@ -449,7 +449,7 @@ func TestAlarmsWaitForAStoreThatRefuses(t *testing.T) {
 		if why := h.room.Trouble(); why != "" {
 			t.Errorf("trouble before anything is due: %s", why)
 		}
-		until(at("08:45:05"))
+		until(at("08:46:00"))
 		h.want()
 		if h.st.Trouble().Reason == "" || h.room.Trouble() == "" {
 			t.Errorf("the store refuses because of %q, and so the room says %q", h.st.Trouble().Reason, h.room.Trouble())
