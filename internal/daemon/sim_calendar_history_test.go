@@ -250,7 +250,9 @@ func TestEveryPathTellsTheSameCalendar(t *testing.T) {
 				f.LoseNotifications, f.Fail = 0.1, trouble(rand.New(rand.NewPCG(1, 2)))
 			}
 		},
-		"true-up": func(s *sim, o *emulator.Options) { s.set.PublicURL, o.DeltaTokenAge = "", 20*time.Second },
+		"true-up": func(s *sim, o *emulator.Options) {
+			s.set.PublicURL, s.set.PollInterval, o.DeltaTokenAge = "", 10*time.Minute, 20*time.Second
+		},
 	}
 	for seed := range uint64(3) {
 		states := map[string]map[string]string{}

@@ -98,7 +98,7 @@ func TestTheLifeOfAMeeting(t *testing.T) {
 
 func TestASeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := calendarSim(t)
+		s := calendarSim(t, func(s *sim, _ *emulator.Options) { s.every = 5 * time.Minute })
 		s.wait(settle)
 		id, err := s.emu.AddMeeting(salesBox, emulator.Meeting{Subject: "weekly", Start: at("2000-01-03 09:00"), End: at("2000-01-03 10:00"),
 			TimeZone: "W. Europe Standard Time", Organizer: emulator.Address{Name: "Ada", Address: "ada@contoso.com"},
