@@ -311,6 +311,61 @@ func TestMissingPermissionIsNamed(t *testing.T) {
 		if st := s.state(); st.State != connections.ConsentRequired || st.Paused || !slices.Equal(st.Missing, []string{"Mail.Read.Shared"}) {
 			t.Errorf("state %+v", st)
 		}
+		want := []string{"graph._.ada.connection.reauth_required", "graph._.ada.connection.ok", "graph._.ada.connection.consent_required"}
+		if got := s.toldSoFar(); !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+		if d := s.lastTold(); !slices.Equal(d.Missing, []string{"Mail.Read.Shared"}) || !strings.Contains(d.AdminConsentURL, emulator.DefaultPublicClientID) {
+			t.Errorf("told with %+v", d)
+		}
+		s.checkTold()
+	})
+}
+
+// lastTold is what the last event about a connection says.
+func (s *sim) lastTold() (d event.ConnectionData) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.told {
+		if e := &s.told[i]; e.Area == event.AreaConnection {
+			d = event.ConnectionData{}
+			s.must(json.Unmarshal(e.Data, &d))
+		}
+	}
+	return d
+}
+
+// A login endpoint that asks for patience gets it; that is told when it begins and when it is over, and pauses nothing.
+func TestAThrottledSignInIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSim(t)
+		s.wait(settle)
+		s.emu.FailNext("token", 3, emulator.Fault{Status: 429, RetryAfter: "300"})
+		s.emu.RevokeTokens()
+		s.deliver("patience")
+		s.wait(5 * time.Minute)
+		if st := s.state(); st.State != connections.Throttled || st.Paused || !strings.HasPrefix(st.Remedy, "nothing: ") {
+			t.Errorf("state %+v", st)
+		}
+		if got, want := s.toldSoFar(), []string{"graph._.contoso.connection.throttled"}; !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+		if d := s.lastTold(); d.State != "throttled" || d.Since.IsZero() || !strings.Contains(d.Reason, "429") {
+			t.Errorf("told with %+v", d)
+		}
+		s.want()
+		s.restart() // which is no news
+		s.wait(time.Hour)
+		if got, want := s.toldSoFar(), []string{"graph._.contoso.connection.throttled", "graph._.contoso.connection.ok"}; !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+		if st := s.state(); st.State != connections.OK {
+			t.Errorf("afterwards: %+v", st)
+		}
+		s.want("received patience")
+		s.checkTold()
+		s.checkLaw()
 	})
 }
 
