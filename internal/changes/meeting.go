@@ -193,10 +193,9 @@ func (c *comparison) firstSight(w *Watch) []namedMeeting {
 	m := &c.now.Meeting
 	created, modified := notBefore(m.CreatedAt, since), notBefore(c.now.LastModified, since)
 	switch {
-	case c.ofSeries():
-		if c.now.Stub || !modified {
-			return nil // its series tells that it exists
-		}
+	case c.ofSeries() && (c.now.Stub || c.l.NewMaster != nil && !modified):
+		return nil // its series tells that it exists
+	case c.ofSeries() && c.l.NewMaster != nil: // without a series, an invitation to one date of it is like any other
 		return c.asRegular().named(w)
 	case !created && (baseline || !modified):
 		return nil // the window slid over it, or it was there before the watch
@@ -213,9 +212,6 @@ func (c *comparison) firstSight(w *Watch) []namedMeeting {
 // asRegular is the comparison of a date that was never seen, and is not as its series has it, with what it would be.
 func (c *comparison) asRegular() *comparison {
 	master := c.l.NewMaster
-	if master == nil {
-		master = c.now
-	}
 	stub := &event.ObservedMeeting{ID: c.now.ID, Stub: true}
 	stub.Meeting.OriginalStart = c.now.Meeting.OriginalStart
 	start, length := event.ParseTime(c.l.Key.Original), Instant(master.Meeting.End, time.UTC).Sub(Instant(master.Meeting.Start, time.UTC))

@@ -227,7 +227,7 @@ func TestSeriesCountAsAWhole(t *testing.T) {
 		{"a new series", MeetingLook{Key: whole, New: master("m1", just)}, "invited"},
 		{"a date of a new series", of(nil, stub("m1"), nil, master("m1", just)), ""},
 		{"an exception of a new series", of(nil, exception("x1", just, at11, retitled), nil, master("m1", just)), "rescheduled updated"},
-		{"an exception without any master", of(nil, exception("x1", just, at11), nil, nil), "rescheduled"},
+		{"an invitation to one date of a series that nobody has", of(nil, exception("x1", just, at11), nil, nil), "invited"},
 		{"baseline: an exception that was there", first(of(nil, exception("x1", before, at11), nil, m1)), ""},
 		{"baseline: one that came to be after the watch began", first(of(nil, exception("x1", just, at11), nil, m1)), "rescheduled"},
 
