@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -273,5 +275,122 @@ func TestThePageWithoutJavaScript(t *testing.T) {
 	do(t, ctx, chromedp.Text("main", &text), chromedp.AttributeValue(`meta[http-equiv="refresh"]`, "content", &refresh, nil, chromedp.ByQuery))
 	if refresh != "5" || !strings.Contains(text, "Unhealthy") || !strings.Contains(text, "triggerd login fabrikam") {
 		t.Errorf("refresh %q, text %s", refresh, text)
+	}
+}
+
+// Places on the line of a subscription's life are per cent of it, from its creation to its end.
+func TestTheLineOfALife(t *testing.T) {
+	at := func(hours float64) time.Time { return now.Add(time.Duration(hours * float64(time.Hour))) }
+	healthy := Subscription{Mailbox: "sales", Folder: "Inbox", CreatedAt: at(-40), ExpiresAt: at(60), RenewAt: at(20), Renewals: []time.Time{at(-30), at(-10)}}
+	const text = "Subscription of sales Inbox: made 1d 16h ago, renewed 2 times, next renewal in 20h 0m, expires in 2d 12h"
+	tests := []struct {
+		name string
+		edit func(*Subscription)
+		want life // without the subscription
+	}{
+		{"healthy", func(*Subscription) {}, life{Mark: "good", Sign: "✓", Now: 40, Next: 60, Ticks: []float64{10, 30}, Text: text}},
+		{"renewals fail", func(s *Subscription) { s.Failures = 1 }, life{Mark: "warn", Sign: "!", Now: 40, Next: 60, Ticks: []float64{10, 30}, Text: text}},
+		{"never renewed", func(s *Subscription) { s.Renewals = nil },
+			life{Mark: "good", Sign: "✓", Now: 40, Next: 60, Text: strings.Replace(text, "2 times", "0 times", 1)}},
+		{"to be renewed after its end", func(s *Subscription) { s.RenewAt = at(61) },
+			life{Mark: "good", Sign: "✓", Now: 40, Ticks: []float64{10, 30}, Text: strings.Replace(text, "in 20h 0m", "in 2d 13h", 1)}},
+		{"to be renewed now", func(s *Subscription) { s.RenewAt = at(0) },
+			life{Mark: "good", Sign: "✓", Now: 40, Ticks: []float64{10, 30}, Text: strings.Replace(text, "in 20h 0m", "in 0s", 1)}},
+		{"lapsed, shown from its first renewal on", func(s *Subscription) { s.ExpiresAt, s.RenewAt, s.Failures = at(-10), at(-20), 3 },
+			life{Mark: "bad", Sign: "✗", Now: 100, Ticks: []float64{0, 66.6}, Lapsed: true,
+				Text: "Subscription of sales Inbox: made 1d 16h ago, renewed 2 times, next renewal 20h 0m ago, expires 10h 0m ago"}},
+		{"an old one shows what is left of it", func(s *Subscription) { s.CreatedAt, s.Renewals = at(-1000), []time.Time{at(-40), at(-10)} },
+			life{Mark: "good", Sign: "✓", Now: 40, Next: 60, Ticks: []float64{0, 30}, Text: strings.Replace(text, "1d 16h", "41d 16h", 1)}},
+		{"renewed before it was made: the clock was set back", func(s *Subscription) { s.Renewals[0] = at(-41) },
+			life{Mark: "good", Sign: "✓", Now: 40, Next: 60, Ticks: []float64{30}, Text: text}},
+		{"tenths of a per cent", func(s *Subscription) { s.CreatedAt, s.Renewals, s.RenewAt = at(-30), nil, at(30) },
+			life{Mark: "good", Sign: "✓", Now: 33.3, Next: 66.6, Text: "Subscription of sales Inbox: made 1d 6h ago, renewed 0 times, next renewal in 1d 6h, expires in 2d 12h"}},
+		{"without a length", func(s *Subscription) { s.CreatedAt, s.ExpiresAt, s.RenewAt, s.Renewals = now, now, now, nil },
+			life{Mark: "bad", Sign: "✗", Lapsed: true, Text: "Subscription of sales Inbox: made 0s ago, renewed 0 times, next renewal in 0s, expires in 0s"}},
+	}
+	for _, tt := range tests {
+		sub := healthy
+		sub.Renewals = slices.Clone(healthy.Renewals)
+		tt.edit(&sub)
+		got := newLife(&sub, now)
+		got.Subscription = nil
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s:\n%+v\nwant\n%+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestTheRowOfAFeed(t *testing.T) {
+	const nothing = "push has announced nothing yet"
+	tests := []struct {
+		name string
+		edit func(*Feed)
+		want feedRow // without the feed
+	}{
+		{"healthy", func(*Feed) {}, feedRow{Mark: "good", Sign: "✓", Share: nothing}},
+		{"a round is late", func(f *Feed) { f.RoundAt = now.Add(-16*time.Minute - time.Second) }, feedRow{Mark: "warn", Sign: "!", Share: nothing}},
+		{"just in time", func(f *Feed) { f.RoundAt = now.Add(-16 * time.Minute) }, feedRow{Mark: "good", Sign: "✓", Share: nothing}},
+		{"two rounds are late", func(f *Feed) { f.RoundAt = now.Add(-31*time.Minute - time.Second) }, feedRow{Mark: "bad", Sign: "✗", Share: nothing}},
+		{"rounds fail", func(f *Feed) { f.Error = "403" }, feedRow{Mark: "bad", Sign: "✗", Share: nothing}},
+		{"all announced", func(f *Feed) { f.Announced = 7 }, feedRow{Mark: "good", Sign: "✓", Share: "push announced 7 of 7 (100 %)"}},
+		{"some announced, rounded down", func(f *Feed) { f.Announced, f.Missed = 199, 1 }, feedRow{Mark: "good", Sign: "✓", Share: "push announced 199 of 200 (99 %)"}},
+		{"none announced", func(f *Feed) { f.Missed = 3 }, feedRow{Mark: "good", Sign: "✓", Share: "push announced 0 of 3 (0 %)"}},
+		{"read for the first time", func(f *Feed) { f.BaselinedAt, f.Items, f.Pages = time.Time{}, 40, 2 },
+			feedRow{Mark: "good", Sign: "✓", Share: nothing, Progress: "first reading: 40 items in 2 pages so far"}},
+		{"compared", func(f *Feed) { f.Reason, f.Items, f.Pages = "true-up", 4, 1 },
+			feedRow{Mark: "good", Sign: "✓", Share: nothing, Progress: "true-up: 4 items in 1 pages so far"}},
+	}
+	for _, tt := range tests {
+		f := Feed{RoundAt: now, BaselinedAt: now.Add(-time.Hour), Interval: 15 * time.Minute}
+		tt.edit(&f)
+		got := newFeedRow(&f, now)
+		got.Feed = nil
+		if got != tt.want {
+			t.Errorf("%s:\n%+v\nwant\n%+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// The highest bar is 56 high, and what is not nothing can be seen.
+func TestTheBarsOfTheRate(t *testing.T) {
+	tests := []struct {
+		name   string
+		counts map[int]uint64 // by minute
+		bars   []bar
+		text   string
+	}{
+		{"nothing", nil, nil, "0 events in the last hour, at most 0 in a minute"},
+		{"one", map[int]uint64{59: 1}, []bar{{X: 59. * 100 / 60, Y: 3, H: 56}}, "1 events in the last hour, at most 1 in a minute"},
+		{"many", map[int]uint64{0: 1, 15: 50, 30: 100}, []bar{{X: 0, Y: 57, H: 2}, {X: 25, Y: 31, H: 28}, {X: 50, Y: 3, H: 56}}, "151 events in the last hour, at most 100 in a minute"},
+	}
+	for _, tt := range tests {
+		v := view{Report: &Report{Rate: make([]uint64, rateMinutes)}}
+		for minute, n := range tt.counts {
+			v.Rate[minute] = n
+		}
+		v.rate()
+		if !slices.Equal(v.Bars, tt.bars) || v.RateText != tt.text {
+			t.Errorf("%s: %+v, %q, want %+v, %q", tt.name, v.Bars, v.RateText, tt.bars, tt.text)
+		}
+	}
+}
+
+// A problem keeps its remedy when it is over: it may come again.
+func TestIncidentsHaveTheirRemedies(t *testing.T) {
+	r := good()
+	r.Incidents = []Incident{
+		{Problem: Problem{What: "the first", Remedy: "turn it off"}, From: now.Add(-time.Minute)},
+		{Problem: Problem{What: "the second", Remedy: "and on again"}, From: now.Add(-time.Hour), Until: now.Add(-30 * time.Minute)},
+	}
+	b, err := render(&r, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"since 2026-11-24 08:59:00 UTC → turn it off<", "from 2026-11-24 08:00:00 UTC until 2026-11-24 08:30:00 UTC → and on again<",
+	} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("the page does not say %q", want)
+		}
 	}
 }
