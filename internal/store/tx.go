@@ -40,6 +40,12 @@ var buckets = [][]byte{bucketMeta, bucketCounters, bucketMailboxes, bucketFeeds,
 	bucketInbox, bucketLifecycle, bucketOutbox, bucketAcks, bucketSequences, bucketQuarantine, bucketConnections, bucketWatches,
 	bucketMeetings, bucketAlarms, bucketTold}
 
+// Counters of what push announced and what it did not, in the life of the file.
+const (
+	counterAnnounced = "push_announced"
+	counterMissed    = "push_missed"
+)
+
 // appendFill is how full pages of buckets are packed whose keys only ever grow.
 const appendFill = 0.95
 
@@ -69,8 +75,11 @@ func (tx *Tx) appending(name []byte) *bolt.Bucket {
 	return b
 }
 
-// Count adds to a counter of the law.
+// Count adds to a counter.
 func (tx *Tx) Count(name string, n uint64) {
+	if n == 0 {
+		return
+	}
 	if tx.dirty.counters == nil {
 		tx.dirty.counters = map[string]uint64{}
 	}
@@ -148,7 +157,8 @@ func (tx *Tx) PutFeed(f *Feed) error {
 }
 
 // UpdateFeed changes a feed by what fn does to it, starting from what the transaction sees, so that two writers do not
-// undo each other. It returns the feed as stored.
+// undo each other. It returns the feed as stored. What push announced and missed is counted for all feeds together too,
+// so that a sum does not go back when a feed is forgotten.
 func (tx *Tx) UpdateFeed(num uint32, fn func(*Feed)) (Feed, error) {
 	var f Feed
 	v := tx.bucket(bucketFeeds).Get(key32(num))
@@ -158,7 +168,10 @@ func (tx *Tx) UpdateFeed(num uint32, fn func(*Feed)) (Feed, error) {
 	if err := decode(v, &f); err != nil {
 		return f, fmt.Errorf("feed %d: %w", num, err)
 	}
+	announced, missed := f.Announced, f.Missed
 	fn(&f)
+	tx.Count(counterAnnounced, f.Announced-announced)
+	tx.Count(counterMissed, f.Missed-missed)
 	return f, tx.PutFeed(&f)
 }
 
