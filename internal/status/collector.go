@@ -24,6 +24,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descBuild         = desc("build_info", "Always 1; the labels tell what runs.", "version")
+	descStarted       = desc("start_time_seconds", "When triggerd was started, as a Unix time; process_start_time_seconds is not told where the unit hides /proc/stat.")
 	descReady         = desc("ready", "1 while status has no problem, else 0.")
 	descProblems      = desc("problems", "Problems that status tells.")
 	descConfig        = desc("config_last_reload_successful", "0 while a watch file that was refused waits to be mended, else 1.")
@@ -39,14 +40,14 @@ var (
 	descOutbox        = desc("outbox_entries", "Events that NATS has not acknowledged.")
 	descOldest        = desc("outbox_oldest_seconds", "Age of the oldest event that NATS has not acknowledged; 0 without one.")
 	descQuarantine    = desc("quarantine_entries", "What could not be processed and is parked.")
-	descSubscriptions = desc("subscriptions", "Subscriptions by state: active, failing (the last renewal failed), lapsed.", "state")
+	descSubscriptions = desc("subscriptions", "Subscriptions by state: active, failing (the last renewal failed), lapsed, missing (wanted, and not there for a while).", "state")
 	descEnds          = desc("subscription_expiry_timestamp_seconds", "When a subscription ends unless it is renewed, as a Unix time; feed calendars: the one for all calendars of a mailbox.", "watch", "mailbox", "feed")
 	descRenewals      = desc("renewals_total", "Renewals of subscriptions, since the database was made.", "result")
 	descFresh         = desc("feed_freshness_seconds", "Age of what is known of a feed: everything that happened before is published. Absent until the first reading is complete.", "watch", "mailbox", "feed")
 	descLate          = desc("feed_interval_seconds", "How often a feed is due at present: its freshness should stay below twice that.", "watch", "mailbox", "feed")
 	descWatch         = desc("watch_stale", "1 while a watch is stale, else 0.", "watch")
-	descPushMissed    = desc("push_missed_total", "Changes that a round found and push never announced, of the feeds there are.")
-	descPushAnnounced = desc("push_announced_total", "Notifications that a round confirmed, of the feeds there are.")
+	descPushMissed    = desc("push_missed_total", "Changes that a round found and push never announced, since the database was made.")
+	descPushAnnounced = desc("push_announced_total", "Notifications that a round confirmed, since the database was made.")
 	descPushSilent    = desc("feeds_without_push", "Feeds that should be announced by push and are polled because that is not proven.")
 )
 
@@ -59,7 +60,7 @@ type collector struct {
 // Describe is prometheus.Collector's.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descReady, descProblems, descConfig, descPublic, descNATS, descState, descExpiry, descCertificate, descNotifications, descSettled,
+		descBuild, descStarted, descReady, descProblems, descConfig, descPublic, descNATS, descState, descExpiry, descCertificate, descNotifications, descSettled,
 		descInbox, descUnaccounted, descOutbox, descOldest, descQuarantine, descSubscriptions, descEnds, descRenewals, descFresh, descLate, descWatch,
 		descPushMissed, descPushAnnounced, descPushSilent,
 	} {
@@ -72,6 +73,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	r := c.src.Report()
 	s := sink{ch}
 	s.gauge(descBuild, 1, r.Version)
+	s.gauge(descStarted, unix(r.StartedAt))
 	s.gauge(descReady, truth(r.Healthy))
 	s.gauge(descProblems, float64(len(r.Problems)))
 	s.gauge(descConfig, truth(r.Configuration.Error == ""))
@@ -140,15 +142,17 @@ func (s sink) books(r *Report) {
 	s.gauge(descQuarantine, float64(r.Quarantine))
 	s.counter(descRenewals, r.Renewals.OK, "ok")
 	s.counter(descRenewals, r.Renewals.Failed, "failed")
+	s.counter(descPushMissed, r.Push.Missed)
+	s.counter(descPushAnnounced, r.Push.Announced)
 }
 
 func (s sink) subscriptions(r *Report, perWatch bool) {
-	states := map[string]int{"active": 0, "failing": 0, "lapsed": 0}
+	states := map[string]int{"active": 0, "failing": 0, "lapsed": 0, "missing": len(r.Missing)}
 	origins := map[uint32][]*Feed{}
 	for i := range r.Feeds {
 		origins[r.Feeds[i].Inbox] = append(origins[r.Feeds[i].Inbox], &r.Feeds[i])
 	}
-	soonest := newExtremes(perWatch, false)
+	soonest := newWorst(perWatch)
 	for i := range r.Subscriptions {
 		sub := &r.Subscriptions[i]
 		switch {
@@ -160,7 +164,8 @@ func (s sink) subscriptions(r *Report, perWatch bool) {
 			states["active"]++
 		}
 		for _, f := range origins[sub.Feed] {
-			soonest.add(f, f.announcedBy(), unix(sub.ExpiresAt))
+			ends := unix(sub.ExpiresAt)
+			soonest.add(f, f.announcedBy(), -ends, ends)
 		}
 	}
 	for state, n := range states {
@@ -170,33 +175,28 @@ func (s sink) subscriptions(r *Report, perWatch bool) {
 }
 
 func (s sink) feeds(r *Report, perWatch bool) {
-	var missed, announced uint64
 	silent := 0
-	stalest, due := newExtremes(perWatch, true), newExtremes(perWatch, true)
+	overdue := newWorst(perWatch)
 	subscribed := map[uint32]bool{}
 	for i := range r.Subscriptions {
 		subscribed[r.Subscriptions[i].Feed] = true
 	}
 	for i := range r.Feeds {
 		f := &r.Feeds[i]
-		missed, announced = missed+f.Missed, announced+f.Announced
 		if !f.Push && subscribed[f.Inbox] {
 			silent++
 		}
 		if f.BaselinedAt.IsZero() {
 			continue
 		}
-		stalest.add(f, f.Label, max(0, r.At.Sub(f.RoundAt).Seconds()))
-		due.add(f, f.Label, f.Interval.Seconds())
+		age, interval := max(0, r.At.Sub(f.RoundAt).Seconds()), f.Interval.Seconds()
+		overdue.add(f, f.Label, age-2*interval, age, interval)
 	}
-	s.counter(descPushMissed, missed)
-	s.counter(descPushAnnounced, announced)
 	s.gauge(descPushSilent, float64(silent))
 	for i := range r.Watches {
 		s.gauge(descWatch, truth(r.Watches[i].State == "stale"), r.Watches[i].Name)
 	}
-	stalest.emit(s, descFresh)
-	due.emit(s, descLate)
+	overdue.emit(s, descFresh, descLate)
 }
 
 // announcedBy is the label feed of the subscription that announces changes of a feed: all calendars of a mailbox share one.
@@ -207,31 +207,39 @@ func (f *Feed) announcedBy() string {
 	return f.Label
 }
 
-// extremes are the values of a metric by watch, mailbox and feed; per watch only the worst is kept.
-type extremes struct {
-	perWatch, largest bool
-	values            map[[3]string]float64
+// worst are values of feeds by watch, mailbox and feed. Per watch only those of the worst feed are kept, all of the same one:
+// an age and the interval that it is held against belong together.
+type worst struct {
+	perWatch bool
+	kept     map[[3]string]rated
 }
 
-func newExtremes(perWatch, largest bool) *extremes {
-	return &extremes{perWatch, largest, map[[3]string]float64{}}
+// rated are values that belong together, and how bad they are.
+type rated struct {
+	badness float64
+	values  []float64
 }
 
-// add takes a value of a feed, for each watch that follows it, under a label.
-func (x *extremes) add(f *Feed, label string, v float64) {
+func newWorst(perWatch bool) *worst { return &worst{perWatch, map[[3]string]rated{}} }
+
+// add takes values of a feed, for each watch that follows it, under a label.
+func (x *worst) add(f *Feed, label string, badness float64, values ...float64) {
 	for watch, mailbox := range f.Mailboxes {
 		key := [3]string{watch, mailbox, label}
 		if x.perWatch {
 			key = [3]string{watch, none, none}
 		}
-		if old, ok := x.values[key]; !ok || (v > old) == x.largest {
-			x.values[key] = v
+		if old, ok := x.kept[key]; !ok || badness > old.badness {
+			x.kept[key] = rated{badness, values}
 		}
 	}
 }
 
-func (x *extremes) emit(s sink, d *prometheus.Desc) {
-	for key, v := range x.values {
-		s.gauge(d, v, slices.Clone(key[:])...)
+// emit sends the values, each as the metric that stands in its place.
+func (x *worst) emit(s sink, metrics ...*prometheus.Desc) {
+	for key, r := range x.kept {
+		for i, d := range metrics {
+			s.gauge(d, r.values[i], slices.Clone(key[:])...)
+		}
 	}
 }

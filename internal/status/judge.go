@@ -40,9 +40,9 @@ type judge struct {
 	young bool // the process has just started
 }
 
-// bad notes a problem. The key names what it is about.
+// bad notes a problem, in one line. The key names what it is about.
 func (j *judge) bad(key, remedy, format string, args ...any) {
-	j.Problems = append(j.Problems, Problem{key, fmt.Sprintf(format, args...), remedy})
+	j.Problems = append(j.Problems, Problem{key, Plain(fmt.Sprintf(format, args...)), Plain(remedy)})
 }
 
 func (j *judge) connections() {
@@ -106,21 +106,47 @@ func (j *judge) mailboxes() {
 	}
 }
 
+// subscriptions wants one renewed long before it lapses: most are at half of their life, all at two thirds. What waits for
+// its connection, or for the public URL, is that one problem and not many.
 func (j *judge) subscriptions() {
 	for i := range j.Subscriptions {
 		s := &j.Subscriptions[i]
-		if left := s.ExpiresAt.Sub(j.At); left < 0 || s.Failures > 0 && left < s.ExpiresAt.Sub(s.RenewAt)/2 {
-			j.bad("subscription:"+s.ID, "see the error; what it announces is polled when the subscription lapses",
+		if left := s.ExpiresAt.Sub(j.At); left < 0 || s.Failures > 0 && left < s.life()/4 {
+			j.bad("subscription:"+s.ID, "mend what the error names; triggerd tries again by itself, and what it announces is polled when it lapses",
 				"subscription of %s %s expires %s: %s", s.Mailbox, s.Folder, ahead(left), s.LastError)
+		}
+	}
+	if j.young || j.Public.URL != "" && !j.Public.OK {
+		return
+	}
+	paused := j.paused()
+	for i := range j.Missing {
+		if m := &j.Missing[i]; !paused[m.Connection] {
+			j.bad(fmt.Sprint("missing:", m.Feed), "mend what the reason names: `triggerd check --online` says more; it is made by itself as soon as Graph takes it, and polled meanwhile",
+				"%s %s has had no subscription for %s: %s", m.Mailbox, m.Folder, short(j.At.Sub(m.Since)), m.Reason)
 		}
 	}
 }
 
-func (j *judge) feeds() {
-	paused := map[string]bool{}
-	for i := range j.Connections {
-		paused[j.Connections[i].Name] = j.Connections[i].Paused
+// life is how long it lives since it was last renewed.
+func (s *Subscription) life() time.Duration {
+	if s.RenewedAt.After(s.CreatedAt) {
+		return s.ExpiresAt.Sub(s.RenewedAt)
 	}
+	return s.ExpiresAt.Sub(s.CreatedAt)
+}
+
+// paused are the connections that wait for somebody.
+func (j *judge) paused() map[string]bool {
+	out := map[string]bool{}
+	for i := range j.Connections {
+		out[j.Connections[i].Name] = j.Connections[i].Paused
+	}
+	return out
+}
+
+func (j *judge) feeds() {
+	paused := j.paused()
 	for i := range j.Feeds {
 		f := &j.Feeds[i]
 		key := fmt.Sprint("feed:", f.Feed)

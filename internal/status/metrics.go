@@ -27,7 +27,7 @@ type Metrics struct {
 }
 
 // NewMetrics makes the metrics, and fills in from src what the report tells. Where perWatch is set, series of feeds are
-// left out in favour of one for each watch: the soonest expiry and the stalest feed.
+// left out in favour of one for each watch: the soonest expiry and the feed that is most overdue.
 func NewMetrics(src Source, perWatch bool) *Metrics {
 	m := &Metrics{
 		reg: prometheus.NewRegistry(),

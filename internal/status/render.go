@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 )
 
 // Render shows a report on a terminal; colour marks what is good and what is not.
@@ -36,19 +37,40 @@ func (r *Report) Render(w io.Writer, colour bool) error {
 	return tw.Flush()
 }
 
+// row writes a line of a table. What came from outside can neither break it nor steer the terminal.
+func row(w io.Writer, format string, args ...any) {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = Plain(s)
+		}
+	}
+	fmt.Fprintf(w, format, args...)
+}
+
+// Plain is a text in one line: white space is one blank, and what could steer a terminal is left out.
+func Plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 { // the others change the direction of writing
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.Join(strings.Fields(s), " ")
+}
+
 // Ready writes the verdict, the problems with their remedies, and one line for each connection and watch.
 func (r *Report) Ready(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(tw, r.Line())
 	for _, p := range r.Problems {
-		fmt.Fprintf(tw, "- %s: %s\n", p.What, p.Remedy)
+		row(tw, "- %s: %s\n", p.What, p.Remedy)
 	}
 	for i := range r.Connections {
 		c := &r.Connections[i]
-		fmt.Fprintf(tw, "connection\t%s\t%s\t%s\n", c.Name, words(c.State), c.Reason)
+		row(tw, "connection\t%s\t%s\t%s\n", c.Name, words(c.State), c.Reason)
 	}
 	for i := range r.Watches {
-		fmt.Fprintf(tw, "watch\t%s\t%s\t%s\n", r.Watches[i].Name, r.Watches[i].State, r.fresh(&r.Watches[i]))
+		row(tw, "watch\t%s\t%s\t%s\n", r.Watches[i].Name, r.Watches[i].State, r.fresh(&r.Watches[i]))
 	}
 	return tw.Flush()
 }
@@ -69,7 +91,7 @@ func (r *Report) watches(w io.Writer) {
 	fmt.Fprintln(w, "\nWATCH\tSTATE\tFRESH\tFEEDS\tBY PUSH")
 	for i := range r.Watches {
 		one := &r.Watches[i]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", one.Name, one.State, cmp.Or(r.fresh(one), "-"), one.Feeds, one.Push)
+		row(w, "%s\t%s\t%s\t%d\t%d\n", one.Name, one.State, cmp.Or(r.fresh(one), "-"), one.Feeds, one.Push)
 	}
 }
 
@@ -84,22 +106,22 @@ func (r *Report) connections(w io.Writer) {
 		if !c.Since.IsZero() {
 			state += " for " + short(r.At.Sub(c.Since))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Cloud, as, state)
+		row(w, "%s\t%s\t%s\t%s\n", c.Name, c.Cloud, as, state)
 	}
 	switch p := &r.Public; {
 	case p.URL == "":
 		fmt.Fprintln(w, "public URL\tnone\t\tpolling only")
 	case p.OK:
-		fmt.Fprintf(w, "public URL\t%s\t\tok\n", p.URL)
+		row(w, "public URL\t%s\t\tok\n", p.URL)
 	default:
-		fmt.Fprintf(w, "public URL\t%s\t\t%s\n", p.URL, cmp.Or(p.Reason, "not checked yet"))
+		row(w, "public URL\t%s\t\t%s\n", p.URL, cmp.Or(p.Reason, "not checked yet"))
 	}
 	if c := &r.Certificate; c.Source != "" {
 		state := cmp.Or(c.Error, "none yet")
 		if !c.NotAfter.IsZero() {
 			state = "ends " + ahead(c.NotAfter.Sub(r.At)) + because(c.Error)
 		}
-		fmt.Fprintf(w, "certificate\tby %s\t\t%s\n", c.Source, state)
+		row(w, "certificate\tby %s\t\t%s\n", c.Source, state)
 	}
 }
 
@@ -114,7 +136,7 @@ func (r *Report) subscriptions(w io.Writer) {
 		if !s.RenewedAt.IsZero() {
 			renewed = short(r.At.Sub(s.RenewedAt)) + " ago"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID[:min(8, len(s.ID))], s.Mailbox, s.Folder, ahead(s.ExpiresAt.Sub(r.At)), renewed,
+		row(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID[:min(8, len(s.ID))], s.Mailbox, s.Folder, ahead(s.ExpiresAt.Sub(r.At)), renewed,
 			ahead(s.RenewAt.Sub(r.At)), cmp.Or(s.LastError, "-"))
 	}
 }
@@ -134,7 +156,7 @@ func (r *Report) feeds(w io.Writer) {
 				by += ": " + f.PushReason
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Mailbox, f.Name(), strings.Join(f.Watches, ","), fresh, by, f.state())
+		row(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Mailbox, f.Name(), strings.Join(f.Watches, ","), fresh, by, f.state())
 	}
 }
 
@@ -154,19 +176,19 @@ func (f *Feed) state() string {
 
 func (r *Report) books(w io.Writer) {
 	n := &r.Notifications
-	fmt.Fprintf(w, "\nNotifications\t%d accepted = %d settled + %d pending\n", n.Accepted, n.settled(), n.Pending)
+	row(w, "\nNotifications\t%d accepted = %d settled + %d pending\n", n.Accepted, n.settled(), n.Pending)
 	for _, o := range slices.Sorted(maps.Keys(n.Settled)) {
 		if n.Settled[o] > 0 {
-			fmt.Fprintf(w, "\t%s %d\n", o, n.Settled[o])
+			row(w, "\t%s %d\n", o, n.Settled[o])
 		}
 	}
-	fmt.Fprintf(w, "Outbox\t%d waiting, %d held\n", r.Outbox.Entries, r.Outbox.Held)
-	fmt.Fprintf(w, "NATS\t%s, %s\n", r.NATS.URL, cmp.Or(first(r.NATS.Blocked, r.NATS.LastError), "stream "+cmp.Or(r.NATS.Stream, "not checked yet")))
+	row(w, "Outbox\t%d waiting, %d held\n", r.Outbox.Entries, r.Outbox.Held)
+	row(w, "NATS\t%s, %s\n", r.NATS.URL, cmp.Or(first(r.NATS.Blocked, r.NATS.LastError), "stream "+cmp.Or(r.NATS.Stream, "not checked yet")))
 	var events []string
 	for _, name := range slices.Sorted(maps.Keys(r.Events)) {
 		events = append(events, fmt.Sprintf("%s %d", name, r.Events[name]))
 	}
-	fmt.Fprintf(w, "Events\t%s\n", cmp.Or(strings.Join(events, ", "), "none yet"))
+	row(w, "Events\t%s\n", cmp.Or(strings.Join(events, ", "), "none yet"))
 }
 
 func ahead(d time.Duration) string {

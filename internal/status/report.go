@@ -24,6 +24,7 @@ type Report struct {
 	Public        Public            `json:"public"`
 	Certificate   Certificate       `json:"certificate,omitzero"` // of the public listener; zero without TLS of its own
 	Subscriptions []Subscription    `json:"subscriptions"`
+	Missing       []Missing         `json:"missing_subscriptions,omitempty"`
 	Feeds         []Feed            `json:"feeds"`
 	Mailboxes     []Mailbox         `json:"mailbox_problems,omitempty"`
 	Storage       Storage           `json:"storage"`
@@ -33,6 +34,7 @@ type Report struct {
 	Events        map[string]uint64 `json:"events"` // "mail.received" → how many were ever put into the outbox
 	Quarantine    uint64            `json:"quarantine"`
 	Renewals      Renewals          `json:"renewals"`
+	Push          Push              `json:"push"`
 	Rate          []uint64          `json:"rate,omitempty"`      // events acknowledged in each of the last 60 minutes, the one that runs last
 	Recent        []Published       `json:"recent,omitempty"`    // the last events acknowledged, newest first
 	Incidents     []Incident        `json:"incidents,omitempty"` // the last problems, newest first
@@ -49,6 +51,12 @@ type Storage struct {
 type Renewals struct {
 	OK     uint64 `json:"ok"`
 	Failed uint64 `json:"failed"`
+}
+
+// Push counts what push announced and what it never did since the database was made, also of feeds that are gone.
+type Push struct {
+	Announced uint64 `json:"announced"` // notifications that a round confirmed
+	Missed    uint64 `json:"missed"`    // changes
 }
 
 // Problem is one reason not to be healthy.
@@ -141,6 +149,17 @@ type Subscription struct {
 	Renewals   []time.Time `json:"renewals,omitempty"` // the latest ones, oldest first
 	Failures   int         `json:"failures,omitempty"`
 	LastError  string      `json:"last_error,omitempty"`
+}
+
+// Missing is a subscription that there should be and has not been for a while.
+type Missing struct {
+	Feed       uint32    `json:"feed"` // what Subscription.Feed would be
+	Connection string    `json:"connection"`
+	Mailbox    string    `json:"mailbox"`
+	Folder     string    `json:"folder"` // or "all calendars", which share one
+	Watches    []string  `json:"watches,omitempty"`
+	Since      time.Time `json:"since"`
+	Reason     string    `json:"reason"`
 }
 
 // Feed is one folder, or one calendar.

@@ -103,9 +103,32 @@ func TestJudge(t *testing.T) {
 		{"a subscription lapsed", func(r *Report) { r.Subscriptions[0].ExpiresAt = now.Add(-time.Hour) }, "subscription of sales Inbox expires 1h 0m ago"},
 		{"one failed renewal is no fault yet", func(r *Report) { r.Subscriptions[0].Failures = 1 }, ""},
 		{"renewals fail and time runs out", func(r *Report) {
-			r.Subscriptions[0].Failures, r.Subscriptions[0].LastError = 5, "403"
-			r.Subscriptions[0].RenewAt, r.Subscriptions[0].ExpiresAt = now.Add(-48*time.Hour), now.Add(time.Hour)
-		}, "subscription of sales Inbox expires in 1h 0m: 403"},
+			s := &r.Subscriptions[0]
+			s.Failures, s.LastError = 5, "403"
+			s.CreatedAt, s.RenewedAt, s.ExpiresAt = now.Add(-30*24*time.Hour), now.Add(-6*24*time.Hour), now.Add(36*time.Hour)
+			s.RenewAt = now.Add(time.Hour) // the next attempt
+		}, "subscription of sales Inbox expires in 1d 12h: 403"},
+		{"renewals fail and nothing was renewed yet", func(r *Report) {
+			s := &r.Subscriptions[1]
+			s.Failures, s.LastError = 5, "403"
+			s.CreatedAt, s.ExpiresAt, s.RenewAt = now.Add(-6*24*time.Hour), now.Add(36*time.Hour), now.Add(time.Hour)
+		}, "subscription of sales all calendars expires in 1d 12h: 403"},
+		{"renewals fail and there is time", func(r *Report) {
+			s := &r.Subscriptions[0]
+			s.Failures, s.LastError = 5, "403"
+			s.CreatedAt, s.RenewedAt, s.ExpiresAt = now.Add(-30*24*time.Hour), now.Add(-5*24*time.Hour), now.Add(2*24*time.Hour)
+		}, ""},
+		{"there is no subscription", func(r *Report) { r.Missing = missing() }, "sales all calendars has had no subscription for 2h 0m: 403 Forbidden"},
+		{"there is none yet after a start", func(r *Report) { r.Missing, r.StartedAt = missing(), now.Add(-time.Second) }, ""},
+		{"there is none because somebody must sign in", func(r *Report) {
+			c := &r.Connections[0]
+			c.State, c.Reason, c.Remedy, c.Paused = "reauth_required", "invalid_grant", "run `triggerd login contoso`", true
+			r.Missing = missing()
+		}, "connection contoso: reauth required: invalid_grant"},
+		{"there is none because Graph cannot come in", func(r *Report) {
+			r.Public.OK, r.Public.Reason = false, "502"
+			r.Missing = missing()
+		}, "public URL https://hook.example.com: 502"},
 		{"somebody must sign in", func(r *Report) {
 			c := &r.Connections[0]
 			c.State, c.Reason, c.Remedy, c.Paused = "reauth_required", "sign-in: status 400 invalid_grant", "run `triggerd login contoso`", true
@@ -149,6 +172,93 @@ func TestJudge(t *testing.T) {
 				t.Errorf("line = %q", r.Line())
 			}
 		})
+	}
+}
+
+func missing() []Missing {
+	return []Missing{{Feed: 4, Connection: "contoso", Mailbox: "sales", Folder: AllCalendars, Since: now.Add(-2 * time.Hour), Reason: "403 Forbidden"}}
+}
+
+// Errors of several lines, and names that others give, stay in one line and cannot steer the terminal.
+func TestOneLineIsOneLine(t *testing.T) {
+	report := func(text string) Report {
+		r := good()
+		r.Connections[0].State, r.Connections[0].Reason, r.Connections[0].Remedy = "consent_required", text, "ask "+text
+		r.Connections = append(r.Connections, Connection{Name: "fabrikam", Auth: "delegated", State: "ok", User: text})
+		r.Configuration = Configuration{File: text, LoadedAt: now, Error: strings.ReplaceAll(text, "\n", " ")} // of several mistakes the first is shown
+		r.Public.OK, r.Public.Reason = false, text
+		r.Certificate = certificateOf("files", 90, 13)
+		r.Certificate.Error = text
+		r.Mailboxes = []Mailbox{{"contoso", "sales", text}}
+		s := &r.Subscriptions[0]
+		s.Folder, s.Failures, s.LastError, s.ExpiresAt = text, 3, text, now.Add(-time.Hour)
+		r.Subscriptions[1].LastError = text
+		r.Feeds[0].Folder, r.Feeds[0].Error, r.Feeds[0].Tries = text, text, 7
+		r.Feeds[1].Folder, r.Feeds[1].RoundAt = text, now.Add(-24*time.Hour)
+		r.Feeds[2].Push, r.Feeds[2].PushReason, r.Feeds[2].Reason = false, text, text
+		r.Watches[0].State, r.Watches[0].Silent, r.Watches[0].Reason = "stale", true, text
+		r.NATS = NATS{URL: text, Stream: text, Blocked: text, LastError: text}
+		r.Storage = Storage{Path: text, Error: text, Since: now}
+		r.Judge()
+		return r
+	}
+	for name, show := range map[string]func(*Report, *bytes.Buffer) error{
+		"status": func(r *Report, out *bytes.Buffer) error { return r.Render(out, false) },
+		"readyz": func(r *Report, out *bytes.Buffer) error { return r.Ready(out) },
+		"line":   func(r *Report, out *bytes.Buffer) error { out.WriteString(r.Line()); return nil },
+	} {
+		plain, nasty := report("no such folder: a no such folder: b"), report("no such folder:\ta\r\nno such \x1b\u009b\u202efolder: b")
+		var want, got bytes.Buffer
+		if err := errors.Join(show(&plain, &want), show(&nasty, &got)); err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != want.String() {
+			t.Errorf("%s:\n%q\nwant:\n%q", name, got.String(), want.String())
+		}
+	}
+}
+
+func TestPlain(t *testing.T) {
+	for text, want := range map[string]string{
+		"Inbox/Kunden & Partner": "Inbox/Kunden & Partner", "Bürgermeister 市长 👍": "Bürgermeister 市长 👍",
+		"a\nb\r\n\tc ": "a b c", "\x1b]0;title\x07x": "]0;title x", "\u009b31mred": "31mred", "a\u202eb\u2066c": "a b c", "a\u2028b": "a b", "\x7f\x00": "", "": "",
+	} {
+		if got := Plain(text); got != want {
+			t.Errorf("Plain(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What /readyz answers, to the letter: the verdict, the problems with their remedies, each connection and each watch.
+func TestReady(t *testing.T) {
+	sick := good()
+	sick.Quarantine = 2
+	c, w := &sick.Connections[0], &sick.Watches[0]
+	c.State, c.Reason, c.Remedy, c.Paused = "consent_required", "Mail.Read is not granted", "ask the administrator", true
+	w.State, w.Reason = "stale", "the connection waits"
+	sick.Watches[1].State, sick.Watches[1].FreshAt = "reading", time.Time{}
+	for _, tt := range []struct {
+		name   string
+		report Report
+		code   int
+		want   string
+	}{
+		{"ready", good(), 200, "healthy\n" +
+			"connection contoso ok    \n" +
+			"watch      sales   fresh 3m 0s ago\n" +
+			"watch      fairs   fresh 1m 0s ago\n"},
+		{"not ready", sick, 503, "unhealthy: connection contoso: consent required: Mail.Read is not granted (and 1 more)\n" +
+			"- connection contoso: consent required: Mail.Read is not granted: ask the administrator\n" +
+			"- 2 items could not be processed and are parked: `triggerd quarantine list` says what and why; mend that, then `triggerd quarantine retry --all`\n" +
+			"connection contoso consent required Mail.Read is not granted\n" +
+			"watch      sales   stale            3m 0s ago: the connection waits\n" +
+			"watch      fairs   reading          \n"},
+	} {
+		srv := httptest.NewServer(Handler(&source{report: tt.report}, nil))
+		defer srv.Close()
+		if resp, body := request(t, "GET", srv.URL+"/readyz"); resp.StatusCode != tt.code || body != tt.want {
+			t.Errorf("%s: %d\n%q\nwant %d\n%q", tt.name, resp.StatusCode, body, tt.code, tt.want)
+		}
 	}
 }
 
