@@ -15,6 +15,15 @@ func foldAddress(s string) string { return strings.ToLower(s) }
 
 // Report gathers what every room says, with the verdict on it.
 func (d *Daemon) Report() status.Report {
+	r := d.reportRooms()
+	d.reportNATS(&r)
+	r.Judge()
+	d.recorder.Fill(&r)
+	return r
+}
+
+// reportRooms is all of it but the broker, not judged yet.
+func (d *Daemon) reportRooms() status.Report {
 	r := status.Report{Version: d.opts.Version, StartedAt: d.started, At: time.Now().UTC()}
 	g := d.now()
 	g.reportConnections(&r)
@@ -25,10 +34,8 @@ func (d *Daemon) Report() status.Report {
 	d.reportFeeds(g, &r)
 	g.reportWatches(&r)
 	d.reportSubscriptions(&r)
+	g.reportMissing(&r)
 	d.reportBooks(&r)
-	d.reportNATS(&r)
-	r.Judge()
-	d.recorder.Fill(&r)
 	return r
 }
 
@@ -75,10 +82,7 @@ func (g *generation) reportWatches(r *status.Report) {
 }
 
 func (d *Daemon) reportSubscriptions(r *status.Report) {
-	announces := map[uint32][]*status.Feed{} // a mailbox has one for all its calendars (S-27)
-	for i := range r.Feeds {
-		announces[r.Feeds[i].Inbox] = append(announces[r.Feeds[i].Inbox], &r.Feeds[i])
-	}
+	announces := announced(r)
 	for _, s := range d.store.Subscriptions() {
 		if !s.RemovedAt.IsZero() {
 			continue
@@ -87,20 +91,52 @@ func (d *Daemon) reportSubscriptions(r *status.Report) {
 			ID: s.ID, Feed: s.Feed, Connection: s.Connection, Renewals: s.Renewals, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, RenewAt: s.RenewAt, RenewedAt: s.RenewedAt,
 			Failures: s.Failures, LastError: s.LastError,
 		}
-		for _, f := range announces[s.Feed] {
-			out.Mailbox, out.Folder = f.Mailbox, f.Folder
-			if f.Area == event.AreaCalendar {
-				out.Folder = status.AllCalendars
-			}
-			out.Watches = append(out.Watches, f.Watches...)
+		if about := announces[s.Feed]; about != nil {
+			out.Mailbox, out.Folder, out.Watches = about.Mailbox, about.Folder, about.Watches
 		}
-		slices.Sort(out.Watches)
-		out.Watches = slices.Compact(out.Watches)
 		r.Subscriptions = append(r.Subscriptions, out)
 	}
 	slices.SortFunc(r.Subscriptions, func(a, b status.Subscription) int {
 		return cmp.Or(cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.ID, b.ID))
 	})
+}
+
+// reportMissing tells of subscriptions that there should be; reportFeeds has told of the feeds that wait for them.
+func (g *generation) reportMissing(r *status.Report) {
+	announces := announced(r)
+	for _, m := range g.subscriptions.Missing() {
+		if about := announces[m.Feed]; about != nil {
+			out := *about
+			out.Feed, out.Since, out.Reason = m.Feed, m.Since, m.Reason
+			r.Missing = append(r.Missing, out)
+		}
+	}
+	slices.SortFunc(r.Missing, func(a, b status.Missing) int {
+		return cmp.Or(cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(a.Folder, b.Folder), cmp.Compare(a.Feed, b.Feed))
+	})
+}
+
+// announced is what subscriptions are about, by Subscription.Feed: a mailbox has one for all its calendars (S-27). Times and
+// reasons are left open.
+func announced(r *status.Report) map[uint32]*status.Missing {
+	out := map[uint32]*status.Missing{}
+	for i := range r.Feeds {
+		f := &r.Feeds[i]
+		about := out[f.Inbox]
+		if about == nil {
+			about = &status.Missing{Connection: f.Connection, Mailbox: f.Mailbox, Folder: f.Folder}
+			out[f.Inbox] = about
+		}
+		if f.Area == event.AreaCalendar {
+			about.Folder = status.AllCalendars
+		}
+		about.Watches = append(about.Watches, f.Watches...)
+	}
+	for _, about := range out {
+		slices.Sort(about.Watches)
+		about.Watches = slices.Compact(about.Watches)
+	}
+	return out
 }
 
 func (d *Daemon) reportBooks(r *status.Report) {
@@ -115,6 +151,7 @@ func (d *Daemon) reportBooks(r *status.Report) {
 	trouble := d.store.Trouble()
 	r.Storage = status.Storage{Path: d.store.Path(), Error: trouble.Reason, Since: trouble.Since}
 	r.Renewals = status.Renewals{OK: c["renewals_ok"], Failed: c["renewals_failed"]}
+	r.Push = status.Push{Announced: c["push_announced"], Missed: c["push_missed"]}
 	r.Events = map[string]uint64{}
 	for area, names := range event.Events {
 		for _, name := range names {
