@@ -169,14 +169,9 @@ func folderName(f *event.Folder) string {
 	return printable(cmp.Or(f.Path, f.WellKnownName, f.ID))
 }
 
-// printable keeps a subject from steering the terminal.
+// printable is a text that others wrote, so that it fits in a line and cannot steer the terminal.
 func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return ' '
-		}
-		return r
-	}, s)
+	s = status.Plain(s)
 	if r := []rune(s); len(r) > 80 {
 		s = string(r[:79]) + "…"
 	}
