@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/triggerd/triggerd/internal/config"
 	"github.com/triggerd/triggerd/internal/emulator"
 	"github.com/triggerd/triggerd/internal/event"
+	"github.com/triggerd/triggerd/internal/status"
 )
 
 const sales = "sales@contoso.com"
@@ -489,12 +491,131 @@ func TestLogsAreDiscreet(t *testing.T) {
 		if !strings.Contains(text, "delta round interrupted") || !strings.Contains(text, "subscription created") {
 			t.Fatal("the log does not show what happened")
 		}
-		for _, canary := range []string{"canary", "contoso.com", "sales@", "clientState", "Bearer", "deltatoken", "skiptoken"} {
-			if i := strings.Index(text, canary); i >= 0 {
-				t.Errorf("the log says %q: …%s…", canary, text[max(0, i-200):min(len(text), i+60)])
+		discreet(t, "the log", text)
+	})
+}
+
+// discreet looks for what must not be there.
+func discreet(t *testing.T, where, text string) {
+	t.Helper()
+	for _, canary := range []string{"canary", "contoso.com", "sales@", "clientState", "Bearer", "deltatoken", "skiptoken"} {
+		if i := strings.Index(text, canary); i >= 0 {
+			t.Errorf("%s: %q: …%s…", where, canary, text[max(0, i-200):min(len(text), i+60)])
+		}
+	}
+}
+
+// TestCalendarsAreDiscreet does the same with calendars, and looks at status, metrics and what triggerd tells of itself,
+// too: of what is in a calendar they say nothing, and only the status calls it by its name, as it does folders.
+func TestCalendarsAreDiscreet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logs written
+		s := calendarSim(t, func(s *sim, _ *emulator.Options) {
+			s.log = zerolog.New(&logs).Level(zerolog.DebugLevel)
+			s.yaml = strings.Replace(s.yaml, "{starting: [15m]}", "{calendars: [all], starting: [15m]}", 1)
+			s.before = func() {
+				_, err := s.emu.AddCalendar(sales, "canary-calendar")
+				s.must(err)
+			}
+			r := rand.New(rand.NewPCG(1, 1))
+			s.faults = func(f *emulator.Faults) { f.Fail = trouble(r) }
+		})
+		s.wait(settle)
+		ada := emulator.Attendee{Address: emulator.Address{Name: "canary-attendee", Address: "canary-attendee@example.com"}}
+		meeting := emulator.Meeting{
+			Calendar: "canary-calendar", Subject: "canary-subject", Body: "canary-body", Location: "canary-location", Categories: []string{"canary-category"},
+			Organizer: emulator.Address{Name: "canary-organizer", Address: "canary-organizer@example.com"}, Attendees: []emulator.Attendee{ada},
+			Online: true, JoinURL: "https://canary-join.example.com/canary", ICalUID: "canary-uid",
+		}
+		var ids []string
+		for i := range 12 {
+			meeting.Start, meeting.Recurrence = time.Now().Add(50*time.Minute), nil
+			if i%3 == 2 {
+				meeting.Recurrence = &emulator.Recurrence{Type: "daily", RangeType: "numbered", Count: 5}
+			}
+			id, err := s.emu.AddMeeting(sales, meeting)
+			s.must(err)
+			ids = append(ids, id)
+			s.wait(time.Hour)
+		}
+		s.must(s.emu.UpdateMeeting(sales, ids[0], emulator.MeetingPatch{Subject: ptr("canary-new-subject")}))
+		s.must(s.emu.DeleteMeeting(sales, ids[2]))
+		s.wait(time.Hour)
+		s.emu.SetFaults(func(f *emulator.Faults) { // a series that makes no sense
+			f.MasterMissing = true
+			f.Fail = func(op string, _ *http.Request) *emulator.Fault {
+				if op == "event.get" {
+					return &emulator.Fault{Status: 200, Body: `{"id":"x","subject":"canary-subject","start":{"dateTime":"canary-start","timeZone":"canary-zone"}}`}
+				}
+				return nil
+			}
+		})
+		_, err := s.emu.AddMeeting(sales, meeting)
+		s.must(err)
+		s.wait(time.Hour)
+		parked, err := s.d.store.Quarantined()
+		s.must(err)
+		if len(parked) == 0 {
+			t.Error("nothing is parked")
+		}
+		for i := range parked {
+			if strings.Contains(parked[i].Reason, "canary") {
+				t.Errorf("the reason of what is parked says %q", parked[i].Reason)
 			}
 		}
+		for _, sub := range s.emu.Subscriptions() {
+			s.emu.RemoveSubscription(sub.ID, true)
+		}
+		s.must(s.emu.SetAccess(sales, emulator.Denied))
+		s.wait(time.Hour)
+		s.restart()
+		s.wait(time.Hour)
+
+		names := strings.Join(s.names(), "\n")
+		for _, want := range []string{"invited canary-subject", "starting canary-subject", "updated canary-new-subject", "deleted canary-subject"} {
+			if !strings.Contains(names, want) {
+				t.Errorf("there is no event %q, so that nothing is shown by this test", want)
+			}
+		}
+		text := logs.String()
+		for _, want := range []string{"delta round interrupted", "subscription created", "item cannot be processed"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the log does not show what happened: %q", want)
+			}
+		}
+		for where, text := range s.shown() {
+			names := strings.Contains(text, "canary-calendar")
+			if want := where == "the status" || where == "the page"; names != want {
+				t.Errorf("the calendar's name stands in %s: %v, want %v", where, names, want)
+			}
+			discreet(t, where, strings.ReplaceAll(text, "canary-calendar", ""))
+		}
+		discreet(t, "the log", text)
 	})
+}
+
+// shown is what of triggerd others than the consumers of mail and meetings see, but for its log.
+func (s *sim) shown() map[string]string {
+	s.t.Helper()
+	ask := func(h http.Handler, path string) string {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+path, nil))
+		if w.Code != http.StatusOK || w.Body.Len() == 0 {
+			s.t.Errorf("%s: status %d", path, w.Code)
+		}
+		return w.Body.String()
+	}
+	var told strings.Builder
+	s.mu.Lock()
+	for i := range s.told {
+		told.Write(s.told[i].Data)
+	}
+	s.mu.Unlock()
+	api := status.Handler(feedReporter{s}, nil)
+	return map[string]string{
+		"the status": ask(api, "/api/v1/status"), "the page": ask(api, "/"), "the events about triggerd": told.String(),
+		"the metrics": ask(status.NewMetrics(feedReporter{s}, false), "/metrics"),
+	}
 }
 
 func must(t *testing.T, err error) {
