@@ -84,6 +84,9 @@ func startLost(t *testing.T, edit ...func(*sim, *emulator.Options)) *sim {
 }
 
 const (
+	failsForMail      = "subscription of sales Inbox expires in …403 Forbidden (ErrorAccessDenied)"
+	failsForCalendars = "subscription of sales all calendars expires in …403 Forbidden (ErrorAccessDenied)"
+
 	noneForMail      = "sales Inbox has had no subscription for …403 Forbidden (ErrorAccessDenied)"
 	noneForCalendars = "sales all calendars has had no subscription for …403 Forbidden (ErrorAccessDenied)"
 )
@@ -96,14 +99,21 @@ func TestSubscriptionsThatAreLost(t *testing.T) {
 		s.wait(5 * time.Minute)
 		s.wantProblems("at first")
 		s.refuse("subscription.renew", "subscription.create")
-		s.wait(5 * 24 * time.Hour)
-		s.wantProblems("while there is time")
+		s.wait(3 * 24 * time.Hour)
+		s.wantProblems("before a renewal is due")
+		s.wait(2 * 24 * time.Hour)
+		s.wantProblems("days before they lapse", failsForMail, failsForCalendars)
 		if failing := s.metric(`triggerd_subscriptions{state="failing"}`); failing != "2" {
 			t.Errorf("%s subscriptions are failing, want 2", failing)
 		}
-		s.wait(36 * time.Hour)
-		s.wantProblems("half a day before they lapse", "subscription of sales Inbox expires in …403", "subscription of sales all calendars expires in …403")
-
+		s.wait(24 * time.Hour)
+		s.wantProblems("a day before they lapse", failsForMail, failsForCalendars)
+		for range 24 * 12 { // they lapse: at no moment does it look healthy
+			s.wait(5 * time.Minute)
+			if r := s.verdict(); r.Healthy {
+				t.Fatalf("healthy at %v, with %d subscriptions and %d missing", r.At, len(r.Subscriptions), len(r.Missing))
+			}
+		}
 		for day := range 3 {
 			s.wait(24 * time.Hour)
 			s.wantProblems("without a subscription", noneForMail, noneForCalendars)

@@ -10,6 +10,8 @@ const (
 	grace     = time.Minute     // after a start, and for what mends itself
 	outboxOld = 5 * time.Minute // an event should not wait longer
 
+	renewalTries = 5 // failures in a row that may pass: some twenty minutes, an hour and more where Graph refuses
+
 	certificateEnds = 14 * 24 * time.Hour // others should have renewed the public listener's files by then
 	acmeEnds        = 7 * 24 * time.Hour  // and we ourselves by then
 
@@ -106,12 +108,12 @@ func (j *judge) mailboxes() {
 	}
 }
 
-// subscriptions wants one renewed long before it lapses: most are at half of their life, all at two thirds. What waits for
-// its connection, or for the public URL, is that one problem and not many.
+// subscriptions wants one renewed long before it lapses: most are at half of their life, all at two thirds. A few failures
+// may pass by themselves. What waits for its connection, or for the public URL, is that one problem and not many.
 func (j *judge) subscriptions() {
 	for i := range j.Subscriptions {
 		s := &j.Subscriptions[i]
-		if left := s.ExpiresAt.Sub(j.At); left < 0 || s.Failures > 0 && left < s.life()/4 {
+		if left := s.ExpiresAt.Sub(j.At); left < 0 || s.Failures > renewalTries || s.Failures > 0 && left < s.life()/4 {
 			j.bad("subscription:"+s.ID, "mend what the error names; triggerd tries again by itself, and what it announces is polled when it lapses",
 				"subscription of %s %s expires %s: %s", s.Mailbox, s.Folder, ahead(left), s.LastError)
 		}

@@ -118,6 +118,11 @@ func TestJudge(t *testing.T) {
 			s.Failures, s.LastError = 5, "403"
 			s.CreatedAt, s.RenewedAt, s.ExpiresAt = now.Add(-30*24*time.Hour), now.Add(-5*24*time.Hour), now.Add(2*24*time.Hour)
 		}, ""},
+		{"renewals fail for long", func(r *Report) {
+			s := &r.Subscriptions[0]
+			s.CreatedAt, s.Failures, s.LastError = now.Add(-3*24*time.Hour), 6, "403"
+			s.RenewedAt, s.ExpiresAt = time.Time{}, now.Add(4*24*time.Hour)
+		}, "subscription of sales Inbox expires in 4d 0h: 403"},
 		{"there is no subscription", func(r *Report) { r.Missing = missing() }, "sales all calendars has had no subscription for 2h 0m: 403 Forbidden"},
 		{"there is none yet after a start", func(r *Report) { r.Missing, r.StartedAt = missing(), now.Add(-time.Second) }, ""},
 		{"there is none because somebody must sign in", func(r *Report) {
@@ -254,10 +259,10 @@ func TestReady(t *testing.T) {
 			"watch      sales   stale            3m 0s ago: the connection waits\n" +
 			"watch      fairs   reading          \n"},
 	} {
-		srv := httptest.NewServer(Handler(&source{report: tt.report}, nil))
-		defer srv.Close()
-		if resp, body := request(t, "GET", srv.URL+"/readyz"); resp.StatusCode != tt.code || body != tt.want {
-			t.Errorf("%s: %d\n%q\nwant %d\n%q", tt.name, resp.StatusCode, body, tt.code, tt.want)
+		w := httptest.NewRecorder()
+		Handler(&source{report: tt.report}, nil).ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/readyz", http.NoBody))
+		if body := w.Body.String(); w.Code != tt.code || body != tt.want {
+			t.Errorf("%s: %d\n%q\nwant %d\n%q", tt.name, w.Code, body, tt.code, tt.want)
 		}
 	}
 }
