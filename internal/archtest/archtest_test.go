@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"webhook":       {"event", "logging", "store"},
 	"subscriptions": {"event", "graph", "store"},
 	"delta":         {"event", "graph", "store", "changes", "config"},
-	"clock":         {"changes", "store"},
+	"clock":         {"changes", "event", "store"},
 	"freshness":     {"event", "store"},
 	"publish":       {"event", "store"},
 	"status":        {"event", "logging", "store"},

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/triggerd/triggerd/internal/changes"
+	"github.com/triggerd/triggerd/internal/event"
 	"github.com/triggerd/triggerd/internal/store"
 )
 
@@ -27,9 +28,10 @@ type Options struct {
 
 // Room lets the alarms go off.
 type Room struct {
-	st    *store.Store
-	opts  Options
-	pulse chan struct{} // from Run, whenever it waits
+	st      *store.Store
+	opts    Options
+	started time.Time
+	pulse   chan struct{} // from Run, whenever it waits
 
 	mu      sync.Mutex
 	trouble string        // why the last look failed; empty: it did not
@@ -42,7 +44,7 @@ func New(st *store.Store, o Options) *Room {
 	if o.Every == 0 {
 		o.Every = 5 * time.Second
 	}
-	return &Room{st: st, opts: o, pulse: make(chan struct{})}
+	return &Room{st: st, opts: o, started: time.Now().Round(0), pulse: make(chan struct{})}
 }
 
 const (
@@ -119,13 +121,30 @@ func (r *Room) ring(now time.Time) (wait time.Duration, err error) {
 		return min(next.Sub(now), r.opts.Every), nil
 	}
 	err = r.st.Update(func(tx *store.Tx) error {
-		due, err := tx.TakeAlarms(now, batch)
+		due, err := tx.TakeAlarms(now, batch, func(a *store.Alarm) bool { return r.held(a, now) })
 		for i := range due {
 			err = errors.Join(err, r.tell(tx, &due[i], now))
 		}
+		if wait = 0; len(due) == 0 {
+			wait = retry
+		}
 		return err
 	})
-	return 0, err
+	return wait, err
+}
+
+// patience is how long an alarm that was due before the start waits for its calendar to be read.
+const patience = time.Minute
+
+// held reports whether an alarm waits for what may have become of its meeting while triggerd was stopped: it is late
+// anyway, and a meeting that was moved or cancelled meanwhile is not to be told. When Graph does not answer it is told
+// by what is known.
+func (r *Room) held(a *store.Alarm, now time.Time) bool {
+	if !a.Due().Before(r.started) || now.Sub(r.started) >= patience {
+		return false
+	}
+	feed, ok := r.st.Feed(a.Feed)
+	return ok && feed.RoundAt.Before(r.started)
 }
 
 // tell appends the event of one alarm, if its meeting still starts then.
@@ -135,7 +154,7 @@ func (r *Room) tell(tx *store.Tx, alarm *store.Alarm, now time.Time) error {
 		return nil
 	}
 	m, ok, err := r.meeting(tx, alarm)
-	if err != nil || !ok {
+	if err != nil || !ok || m.Meeting.InstanceKind == event.SeriesMaster { // it took place once when the alarm was set
 		return err
 	}
 	for i := range watches {

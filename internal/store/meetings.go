@@ -157,15 +157,20 @@ func (tx *Tx) AlarmTold(a *Alarm, now time.Time) error {
 	return b.Put(a.key(), []byte{1})
 }
 
-// TakeAlarms removes the alarms that are due at now, the earliest first, at most limit of them, and returns them. A
-// damaged one is removed and nothing else is said of it: its meeting, when looked at again, does not bring it back.
-func (tx *Tx) TakeAlarms(now time.Time, limit int) (due []Alarm, err error) {
+// TakeAlarms removes the alarms that are due at now, the earliest first, at most limit of them, and returns them. Those for
+// which hold says so stay; nil holds none. A damaged one is removed and nothing else is said of it: its meeting, when
+// looked at again, does not bring it back.
+func (tx *Tx) TakeAlarms(now time.Time, limit int, hold func(*Alarm) bool) (due []Alarm, err error) {
 	var keys [][]byte
 	c := tx.bucket(bucketAlarms).Cursor()
 	for k, v := c.First(); k != nil && len(keys) < limit && !alarmTime(k).After(now); k, v = c.Next() {
-		keys = append(keys, bytes.Clone(k))
 		var a Alarm
-		if decode(v, &a) == nil {
+		damaged := decode(v, &a) != nil
+		if !damaged && hold != nil && hold(&a) {
+			continue
+		}
+		keys = append(keys, bytes.Clone(k))
+		if !damaged {
 			due = append(due, a)
 		}
 	}

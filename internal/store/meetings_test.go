@@ -185,7 +185,7 @@ func putAlarms(t testing.TB, s *Store, alarms ...*Alarm) {
 
 func takeAlarms(t testing.TB, s *Store, now time.Time, limit int) (out []Alarm) {
 	t.Helper()
-	update(t, s, func(tx *Tx) (err error) { out, err = tx.TakeAlarms(now, limit); return err })
+	update(t, s, func(tx *Tx) (err error) { out, err = tx.TakeAlarms(now, limit, nil); return err })
 	return out
 }
 
