@@ -97,6 +97,9 @@ func sameSpan(a, b *event.ObservedMeeting) bool {
 	return a.Meeting.IsAllDay == b.Meeting.IsAllDay && sameMoment(a.Meeting.Start, b.Meeting.Start) && sameMoment(a.Meeting.End, b.Meeting.End)
 }
 
+// SameStart reports whether two looks are at what starts at the same time.
+func SameStart(a, b *event.ObservedMeeting) bool { return sameMoment(a.Meeting.Start, b.Meeting.Start) }
+
 func sameMoment(a, b event.Moment) bool { return a.DateTime == b.DateTime && a.Date == b.Date }
 
 // DiffersMeeting reports whether a state is worth writing.

@@ -131,7 +131,8 @@ func TestAYearOfMeetings(t *testing.T) {
 		want["15m0s standup 2000-04-17T07:00:00Z"] = 25 * time.Minute
 		got := s.starts()
 		for name, late := range want {
-			if was, ok := got[name]; !ok || was.Truncate(time.Second) != late {
+			// What came due meanwhile waits until the calendar was read, for a minute at most.
+			if was, ok := got[name]; !ok || was < late || late == 0 && was >= time.Second || was > late+time.Minute {
 				t.Errorf("%s: told %v, %v late, want %v", name, ok, was, late)
 			}
 			delete(got, name)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -154,5 +155,93 @@ func TestWithoutTheMailboxsTimeZone(t *testing.T) {
 		s.must(err)
 		s.until("2000-01-01 14:50")
 		s.want("created talk", "created day off", "starting talk at 2000-01-01T12:00:00Z", "starting day off at 2000-01-02") // midnight in Tokyo is 15:00
+	})
+}
+
+// A calendar that can never be read keeps no notification of the others waiting.
+func TestACalendarThatIsRefusedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bad string
+		s := calendarSim(t, func(s *sim, _ *emulator.Options) {
+			s.every = time.Minute
+			s.yaml = strings.Replace(calendarYAML, "{starting: [15m]}", "{calendars: [default, Bad]}", 1)
+			s.before = func() {
+				var err error
+				bad, err = s.emu.AddCalendar(sales, "Bad")
+				s.must(err)
+				_, err = s.emu.AddCalendar(sales, "Private")
+				s.must(err)
+				s.emu.SetFaults(func(f *emulator.Faults) {
+					f.Fail = func(_ string, r *http.Request) *emulator.Fault {
+						if strings.Contains(r.URL.Path, bad) {
+							return &emulator.Fault{Status: http.StatusForbidden}
+						}
+						return nil
+					}
+				})
+			}
+		})
+		s.wait(settle)
+		s.meet(sales, emulator.Meeting{Subject: "mine"})
+		private := s.meet(sales, emulator.Meeting{Subject: "nobody's business", Calendar: "Private"})
+		s.wait(5 * time.Minute)
+		s.must(s.emu.DeleteMeeting(sales, private))
+		s.wait(10 * time.Minute)
+		s.want("created mine")
+		if n := s.d.store.Pending(); n != 0 {
+			t.Errorf("%d notifications are still pending", n)
+		}
+		s.checkLaw()
+	})
+}
+
+// What became of a meeting while triggerd was stopped is told, and not that it starts when it no longer does.
+func TestMeetingsThatWereMovedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := calendarSim(t)
+		s.wait(settle)
+		moved := s.meet(sales, emulator.Meeting{Subject: "moved", Start: at("2000-01-01 02:00")})
+		s.wait(settle)
+		cancelled := s.meet(sales, emulator.Meeting{Subject: "cancelled", Start: at("2000-01-01 02:00")})
+		s.wait(settle)
+		s.meet(sales, emulator.Meeting{Subject: "kept", Start: at("2000-01-01 02:00")})
+		s.wait(settle)
+		s.kill()
+		s.must(s.emu.UpdateMeeting(sales, moved, emulator.MeetingPatch{Start: ptr(at("2000-01-03 02:00"))}))
+		s.must(s.emu.CancelMeeting(sales, cancelled))
+		s.until("2000-01-01 02:05")
+		s.start()
+		s.wait(2 * time.Minute)
+		names := s.names()[3:]
+		slices.Sort(names)
+		want := []string{"cancelled cancelled", "rescheduled moved from 2000-01-01T02:00:00Z to 2000-01-03T02:00:00Z", "starting kept at 2000-01-01T02:00:00Z"}
+		if !slices.Equal(names, want) {
+			t.Errorf("events are %q, want %q", names, want)
+		}
+		s.checkLaw()
+	})
+}
+
+// A meeting that becomes a series keeps its id, and starts once.
+func TestAMeetingThatBecomesASeries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := calendarSim(t, func(s *sim, _ *emulator.Options) {
+			s.yaml = strings.Replace(calendarYAML, "[15m]", "[15m, 1d]", 1)
+			s.every = time.Minute
+		})
+		s.wait(settle)
+		id := s.meet(sales, emulator.Meeting{Subject: "talk", Start: at("2000-01-02 12:00")})
+		s.until("2000-01-02 11:00")
+		s.must(s.emu.UpdateMeeting(sales, id, emulator.MeetingPatch{Recurrence: &emulator.Recurrence{Type: "weekly", RangeType: "numbered", Count: 2}}))
+		s.until("2000-01-10 00:00")
+		names := s.names()
+		want := []string{"created talk", "starting talk at 2000-01-02T12:00:00Z", "updated talk",
+			"starting talk of 2000-01-02T12:00:00Z at 2000-01-02T12:00:00Z",
+			"starting talk of 2000-01-09T12:00:00Z at 2000-01-09T12:00:00Z", "starting talk of 2000-01-09T12:00:00Z at 2000-01-09T12:00:00Z"}
+		if !slices.Equal(names, want) {
+			t.Errorf("events are\n  %s\nwant\n  %s", strings.Join(names, "\n  "), strings.Join(want, "\n  "))
+		}
+		s.starts()
+		s.checkLaw()
 	})
 }

@@ -2,6 +2,8 @@ package delta
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -153,17 +155,35 @@ func (r *agendaRound) observe(id string, raw []byte, l lookAtMeeting) *event.Obs
 	if r.content < event.ContentBody {
 		o.Meeting.Body = nil
 	}
-	if o.Stub && o.Meeting.OriginalStart == "" { // one that was moved by itself comes whole
-		o.Meeting.OriginalStart = o.Meeting.Start.DateTime
+	switch m := &o.Meeting; {
+	case o.Stub && m.OriginalStart == "": // one that was moved by itself comes whole
+		m.OriginalStart = m.Start.DateTime
+	case m.IsAllDay && m.OriginalStart != "":
+		m.OriginalStart = midnight(m.OriginalStart, m.Start.TimeZone)
 	}
 	return o
+}
+
+// midnight is the day of a series' date at 00:00 UTC, as the stubs of all-day series have it (M-6), also where it is told
+// as midnight in the zone of the series.
+func midnight(original, zone string) string {
+	t := event.ParseTime(original)
+	if loc, err := event.LoadZone(zone); err == nil && t.In(loc).Truncate(time.Hour).Hour() == 0 {
+		y, m, d := t.In(loc).Date()
+		return time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Format(time.RFC3339)
+	}
+	return t.Truncate(24 * time.Hour).Format(time.RFC3339)
 }
 
 // readMeetings reads items by themselves, by way of their calendar: of a shared one that is the only way (D-36c).
 func (r *agendaRound) readMeetings(ctx context.Context, ids []string) error {
 	mb := r.f.mb
 	err := r.singly(ctx, ids, func(ctx context.Context, id string) (graph.Item, error) {
-		return mb.graph.Event(ctx, mb.target.Address, r.f.folder, id)
+		it, err := mb.graph.Event(ctx, mb.target.Address, r.f.folder, id)
+		if err != nil && ctx.Err() == nil && r.f.givesUp(id, err) {
+			err = fmt.Errorf("%w: %w", graph.ErrCorrupt, err)
+		}
+		return it, err
 	})
 	for id, raw := range r.fetched {
 		r.single[id] = nil
@@ -173,6 +193,29 @@ func (r *agendaRound) readMeetings(ctx context.Context, ids []string) error {
 	}
 	clear(r.fetched)
 	return err
+}
+
+// givesUp counts how often an item could not be read by itself, and says when that is enough: it is then parked, and the
+// rest of the calendar goes on. What passes by itself, or is about more than the item, does not count.
+func (f *feed) givesUp(id string, err error) bool {
+	limit := 0
+	switch {
+	case errors.Is(err, graph.ErrMailboxUnavailable):
+	case errors.Is(err, graph.ErrForbidden), errors.Is(err, graph.ErrBadRequest):
+		limit = 3
+	case errors.Is(err, graph.ErrUnavailable) && !errors.Is(err, graph.ErrThrottled):
+		limit = 12 // some 20 minutes
+	}
+	if limit == 0 {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refused == nil {
+		f.refused = map[string]int{}
+	}
+	f.refused[id]++
+	return f.refused[id] >= limit
 }
 
 // seriesState is what was known of a series, or of a single item, which is one without dates.
@@ -280,6 +323,11 @@ func (r *agendaRound) strangers(s *states) bool {
 			return true
 		}
 	}
+	for id := range r.pending.byItem {
+		if strange(id) {
+			return true
+		}
+	}
 	return slices.ContainsFunc(r.direct, strange)
 }
 
@@ -312,8 +360,8 @@ func (r *agendaRound) unread() []string {
 	for id, known := range r.states.series {
 		g := r.dates[id]
 		if g == nil {
-			if !r.full || !r.expected(known) {
-				continue
+			if left := r.removed[id] && r.single[id] != nil; !left && (!r.full || !r.expected(known)) {
+				continue // removed and there: nothing of it is left in the window
 			}
 			if _, read := r.single[id]; !read {
 				want(id)
@@ -392,8 +440,8 @@ func (r *agendaRound) inWindow(m, master *store.Meeting) bool {
 // missing lists the dates that were known and are not among what the round holds of their series, unless the series as a
 // whole is at other times now or is gone: then they merely follow.
 func (r *agendaRound) missing(id string, known *seriesState, dates []*event.ObservedMeeting) (out []*store.Meeting) {
-	if known.master == nil || len(known.dates) == 0 {
-		return nil
+	if _, parked := r.parked[id]; parked || known.master == nil || len(known.dates) == 0 {
+		return nil // whether the series was moved is not known of one that cannot be read
 	}
 	if changes.Retimed(known.observed(), r.now(id)) || r.isGone(id) {
 		return nil

@@ -20,6 +20,9 @@ type agendaOutcome struct {
 	events []store.EncodedEvent
 	alarms []store.Alarm
 	sights map[string]sight // by id
+
+	realarm bool                   // of the series at hand: its dates start at other times although they look the same
+	single  *event.ObservedMeeting // what it was while it took place once; nil: it did not
 }
 
 // commit compares everything that was collected with what was known, and commits the events, the new states, the alarms,
@@ -72,6 +75,9 @@ func (r *agendaRound) commit() error {
 	}
 	r.f.tried(again)
 	r.f.readThem(r.direct)
+	if r.again {
+		r.f.ask("series", true)
+	}
 	r.events += len(out.events)
 	r.complete()
 	return nil
@@ -81,6 +87,7 @@ func (r *agendaRound) commit() error {
 func (f *feed) readThem(ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	clear(f.refused)
 	for _, id := range ids {
 		delete(f.direct, id)
 	}
@@ -117,6 +124,13 @@ func (r *agendaRound) seriesInOrder() (out []string) {
 // nameSeries names the events of a series, or of a single item, which is one without dates.
 func (r *agendaRound) nameSeries(id string, dates []*event.ObservedMeeting, out *agendaOutcome) error {
 	known, next := r.states.of(id), r.now(id)
+	retimed := changes.Retimed(known.observed(), next)
+	if retimed && len(known.dates) > 0 && len(dates) == 0 && !r.full && !r.removed[id] {
+		// Its master was read by itself. What became of its dates tells an enumeration only.
+		r.again = true
+		r.direct = slices.DeleteFunc(r.direct, func(asked string) bool { return asked == id })
+		return nil
+	}
 	if next != nil || r.isGone(id) {
 		if err := r.name(store.MeetingKey{Series: id}, known.master, next, nil, nil, out); err != nil {
 			return err
@@ -126,14 +140,22 @@ func (r *agendaRound) nameSeries(id string, dates []*event.ObservedMeeting, out 
 	if next != nil {
 		is = next
 	}
+	out.realarm = retimed || was != nil && next != nil && was.Meeting.IsCancelled && !next.Meeting.IsCancelled
+	if was != nil && was.Meeting.InstanceKind == event.SingleInstance {
+		out.single = was
+	}
 	told := map[string]bool{}
 	for _, d := range r.datesOf(id, known, dates) {
+		if r.isGone(id) && d.look.Stub {
+			continue // of a series that is gone
+		}
 		told[d.key.Original] = true
 		if err := r.name(d.key, known.dates[d.key.Original], d.look, was, is, out); err != nil {
 			return err
 		}
 	}
-	if r.isGone(id) || changes.Retimed(was, next) { // the dates merely follow
+	out.realarm, out.single = false, nil
+	if r.isGone(id) || retimed { // the dates merely follow
 		for original := range known.dates {
 			if !told[original] {
 				out.drop = append(out.drop, store.MeetingKey{Series: id, Original: original})
@@ -224,19 +246,21 @@ func (r *agendaRound) keep(l *changes.MeetingLook, out *agendaOutcome) (changed 
 		out.drop = append(out.drop, l.Key)
 		return true, nil
 	}
-	if l.Old != nil && !changes.DiffersMeeting(&l.Old.ObservedMeeting, l.New) {
-		return false, nil
+	if changed = l.Old == nil || changes.DiffersMeeting(&l.Old.ObservedMeeting, l.New); changed {
+		state := store.Meeting{ObservedMeeting: *l.New, SeenAt: out.now}
+		state.Meeting.Body = nil // BodyHash stands for it
+		var enc store.EncodedMeeting
+		enc, err = store.EncodeMeeting(l.Key, &state)
+		out.put = append(out.put, enc)
 	}
-	state := store.Meeting{ObservedMeeting: *l.New, SeenAt: out.now}
-	state.Meeting.Body = nil // BodyHash stands for it
-	enc, err := store.EncodeMeeting(l.Key, &state)
-	out.put = append(out.put, enc)
-	from, late := func(*changes.Watch) time.Time { return r.rec.RoundAt }, true
-	if l.Baseline {
-		from, late = func(w *changes.Watch) time.Time { return w.Joined }, false
+	if changed || out.realarm {
+		from, late := func(*changes.Watch) time.Time { return r.rec.RoundAt }, out.single == nil || !changes.SameStart(out.single, l.New) // as a single one it was told
+		if l.Baseline {
+			from, late = func(w *changes.Watch) time.Time { return w.Joined }, false
+		}
+		out.alarms = append(out.alarms, alarmsOf(r.f.num, l.Key, changes.Fill(l.New, l.NewMaster), r.watches, from, late)...)
 	}
-	out.alarms = append(out.alarms, alarmsOf(r.f.num, l.Key, changes.Fill(l.New, l.NewMaster), r.watches, from, late)...)
-	return true, err
+	return changed, err
 }
 
 // account keeps the books of a look that changed something: for the notifications that announced it, and for push when
@@ -264,8 +288,15 @@ func (r *agendaRound) rememberKnown(out *agendaOutcome) {
 		if _, looked := out.sights[id]; looked {
 			continue
 		}
-		if m := r.states.of(id).master; m != nil {
-			out.sights[id] = sight{true, true, m.ChangeKey}
+		known := r.states.of(id).master
+		if key, date := r.states.byID[id]; date && known == nil {
+			series := r.states.of(key.Series)
+			if known = series.dates[key.Original]; known.Stub && series.master != nil {
+				known = series.master // occurrences share its change key (M-5)
+			}
+		}
+		if known != nil {
+			out.sights[id] = sight{true, true, known.ChangeKey}
 		}
 	}
 }
@@ -276,7 +307,7 @@ func (r *agendaRound) forget(out *agendaOutcome) {
 	for id, known := range r.states.series {
 		left := 0
 		for original, m := range known.dates {
-			if changes.Overlaps(&m.ObservedMeeting, from, to) {
+			if changes.Overlaps(&m.ObservedMeeting, from, to) || out.now.Sub(m.SeenAt) < keepUnseen {
 				left++
 				continue
 			}

@@ -17,9 +17,10 @@ type announcer struct {
 	task *task
 
 	// Owned by the worker that runs the task.
-	tries  int       // rounds of all calendars that did not show what was announced
-	tryAt  time.Time // when to have them read again
-	failed int
+	tries     int       // rounds of all calendars that did not show what was announced
+	tryAt     time.Time // when to have them read again
+	failed    int       // look-ups in a row
+	notBefore time.Time // the next one
 }
 
 // wake is called when something was accepted, and whenever a calendar has completed a round. It does nothing on nil.
@@ -56,22 +57,22 @@ func (mb *mailbox) calendars() (out []*feed) {
 	return out
 }
 
+// maxTries is how often the calendars are read again for something that was announced, before it is looked up.
+const maxTries = 3
+
 // run has the calendars read what was accepted, and looks up what they do not show for long. It returns when to do so
 // again; the zero time when nothing is left.
 func (a *announcer) run(ctx context.Context) time.Time {
-	now, room := time.Now().Round(0), a.mb.room
-	pending, err := room.announced(a.num)
+	now, lag := time.Now().Round(0), a.mb.room.opts.Lag
+	pending, err := a.mb.room.announced(a.num)
 	if err == nil && len(pending.byItem) == 0 {
-		a.tries, a.failed, a.tryAt = 0, 0, time.Time{}
+		a.tries, a.failed, a.tryAt, a.notBefore = 0, 0, time.Time{}, time.Time{}
 		return time.Time{}
 	}
 	if a.mb.paused() != "" {
 		return now.Add(pausedLook)
 	}
-	if err == nil {
-		if a.cover(pending, now) {
-			return time.Time{} // woken again by the calendars
-		}
+	if err == nil && !now.Before(a.notBefore) {
 		err = a.lookUp(ctx, pending, now)
 	}
 	switch {
@@ -80,32 +81,39 @@ func (a *announcer) run(ctx context.Context) time.Time {
 	case err != nil:
 		a.failed++
 		wait := retryAfter(err, a.failed)
+		a.notBefore = now.Add(wait)
 		a.mb.log.Warn().Err(err).Dur("wait", wait).Msg("an announced calendar item could not be looked up")
-		return now.Add(wait)
+	case !now.Before(a.notBefore):
+		a.failed = 0
 	}
-	a.failed = 0
+	newest := pending.newest()
+	behind := a.wakeCalendars(func(rec store.Feed) bool { return rec.RoundAt.Before(newest) })
+	if !behind && a.tries < maxTries && !now.Before(a.tryAt) {
+		// Delta lags behind push (T-3): look again soon, less and less soon.
+		if a.tries++; a.tries > 1 {
+			a.wakeCalendars(func(store.Feed) bool { return true })
+		}
+		a.tryAt = now.Add(min(time.Second<<a.tries, lag/2+time.Millisecond))
+	}
 	if now.Before(a.tryAt) {
 		return a.tryAt
 	}
-	// Delta lags behind push (T-3): look again soon, less and less soon.
-	a.tries++
-	a.tryAt = now.Add(min(time.Second<<min(a.tries-1, 4), room.opts.Lag/2+time.Millisecond))
-	if a.tries > 1 {
-		a.wakeCalendars(func(store.Feed) bool { return true })
-	}
-	return a.tryAt
+	return now.Add(lag/2 + time.Second) // woken earlier by the calendars
 }
 
-// cover wakes the calendars that were last read before something was announced, and reports whether there are any.
-func (a *announcer) cover(pending *announcements, now time.Time) bool {
-	newest := time.Time{}
-	for _, it := range pending.byItem {
-		if at := it.entries[len(it.entries)-1].At; at.After(newest) {
-			newest = at
+// newest is when something was last announced.
+func (a *announcements) newest() (at time.Time) {
+	for _, it := range a.byItem {
+		if last := it.last(); last.After(at) {
+			at = last
 		}
 	}
-	newest = newest.Truncate(time.Millisecond) // as entries are kept
-	return a.wakeCalendars(func(rec store.Feed) bool { return rec.RoundAt.Before(newest) })
+	return at
+}
+
+// last is when it was last announced, as exactly as entries are kept.
+func (it *announced) last() time.Time {
+	return it.entries[len(it.entries)-1].At.Truncate(time.Millisecond)
 }
 
 func (a *announcer) wakeCalendars(which func(store.Feed) bool) (woken bool) {
@@ -122,7 +130,7 @@ func (a *announcer) wakeCalendars(which func(store.Feed) bool) (woken bool) {
 // it, reads it directly; what is in none of them is settled here.
 func (a *announcer) lookUp(ctx context.Context, pending *announcements, now time.Time) (err error) {
 	for id, it := range pending.byItem {
-		if now.Sub(it.entries[0].At) < a.mb.room.opts.Lag {
+		if id == "" || now.Sub(it.last()) < a.mb.room.opts.Lag || !a.covered(it) {
 			continue
 		}
 		f, outcome, findErr := a.find(ctx, id)
@@ -136,6 +144,24 @@ func (a *announcer) lookUp(ctx context.Context, pending *announcements, now time
 		}
 	}
 	return err
+}
+
+// covered reports whether every calendar that can be read was read since an item was last announced.
+func (a *announcer) covered(it *announced) bool {
+	for _, f := range a.mb.calendars() {
+		rec, ok := a.mb.room.st.Feed(f.num)
+		if ok && rec.RoundAt.Before(it.last()) && !f.failing() {
+			return false
+		}
+	}
+	return true
+}
+
+// failing reports whether the last attempt to read the feed failed.
+func (f *feed) failing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shown.Error != ""
 }
 
 func (a *announcer) settle(it *announced, outcome store.Outcome) error {
@@ -168,6 +194,8 @@ func (a *announcer) find(ctx context.Context, id string) (f *feed, outcome store
 		return nil, "", err
 	case errors.Is(err, graph.ErrNotFound), errors.Is(err, graph.ErrBadRequest): // an id that Graph does not take is nobody's
 		return nil, store.Gone, nil
+	case errors.Is(err, graph.ErrForbidden):
+		return nil, store.Filtered, nil // not ours to read
 	case err != nil && !errors.Is(err, graph.ErrCorrupt):
 		return nil, "", err
 	}
@@ -177,7 +205,7 @@ func (a *announcer) find(ctx context.Context, id string) (f *feed, outcome store
 			return nil, "", err
 		case err == nil, errors.Is(err, graph.ErrCorrupt):
 			return f, "", nil
-		case !errors.Is(err, graph.ErrNotFound):
+		case !errors.Is(err, graph.ErrNotFound) && !errors.Is(err, graph.ErrForbidden): // of one that cannot be read nothing is told
 			return nil, "", err
 		}
 	}

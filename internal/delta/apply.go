@@ -332,7 +332,7 @@ func spreadOver(n int, fn func(i int)) {
 // look names the events of one look. It changes nothing that other looks see.
 func (r *round) look(l *lookAt, k known, now time.Time) (n named) {
 	old := k.items[l.id]
-	if l.bad == nil && string(l.raw) == string(errCorrupt) {
+	if string(l.raw) == string(errCorrupt) {
 		l.bad = graph.ErrCorrupt
 	}
 	level := r.content

@@ -20,35 +20,33 @@ var errUnknownCalendar = errors.New("no such calendar")
 
 // readCalendars lists the calendars that watches may name, and asks for the mailbox's time zone where a watch needs it.
 func (mb *mailbox) readCalendars(ctx context.Context) (map[string]store.CalendarInfo, string, error) {
-	usual, err := mb.graph.DefaultCalendar(ctx, mb.target.Address)
-	if err != nil {
-		return nil, "", err
-	}
-	out := map[string]store.CalendarInfo{}
-	if mb.namesCalendars() {
+	out, usual := map[string]store.CalendarInfo{}, false
+	if mb.namesCalendar(func(name string) bool { return !strings.EqualFold(name, "default") }) {
 		list, err := mb.graph.Calendars(ctx, mb.target.Address)
 		if err != nil {
 			return nil, "", err
 		}
 		for _, c := range list {
-			out[c.ID] = store.CalendarInfo{Name: c.Name}
+			out[c.ID] = store.CalendarInfo{Name: c.Name, IsDefault: c.IsDefault}
+			usual = usual || c.IsDefault
 		}
 	}
-	out[usual.ID] = store.CalendarInfo{Name: usual.Name, IsDefault: true}
+	if !usual && mb.namesCalendar(func(name string) bool { return strings.EqualFold(name, "default") }) {
+		c, err := mb.graph.DefaultCalendar(ctx, mb.target.Address)
+		if err != nil {
+			return nil, "", err
+		}
+		out[c.ID] = store.CalendarInfo{Name: c.Name, IsDefault: true}
+	}
 	zone, err := mb.readZone(ctx)
 	return out, zone, err
 }
 
-// namesCalendars reports whether a watch names calendars beside the one that every mailbox has.
-func (mb *mailbox) namesCalendars() bool {
-	for _, w := range mb.target.Watches {
-		for _, c := range w.Calendars {
-			if !strings.EqualFold(c.Name, "default") {
-				return true
-			}
-		}
-	}
-	return false
+// namesCalendar reports whether a watch names a calendar of a kind.
+func (mb *mailbox) namesCalendar(kind func(name string) bool) bool {
+	return slices.ContainsFunc(mb.target.Watches, func(w Watch) bool {
+		return slices.ContainsFunc(w.Calendars, func(c FolderRef) bool { return kind(c.Name) })
+	})
 }
 
 // readZone asks for the mailbox's time zone. Where the permission for that is missing, or it is somebody else's mailbox, it

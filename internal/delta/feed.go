@@ -47,12 +47,13 @@ type feed struct {
 	wanted  atomic.Pointer[wanted] // what watches want; replaced as a whole
 	resumed atomic.Bool            // the connection was paused: waits no longer count
 
-	mu     sync.Mutex
-	asked  string                      // reason of a round asked for
-	full   bool                        // an enumeration was asked for
-	retry  map[string]store.Quarantine // parked items that are to be read again, by id
-	direct map[string]bool             // of a calendar: announced items that are to be read by themselves
-	shown  FeedStatus
+	mu      sync.Mutex
+	asked   string                      // reason of a round asked for
+	full    bool                        // an enumeration was asked for
+	retry   map[string]store.Quarantine // parked items that are to be read again, by id
+	direct  map[string]bool             // of a calendar: announced items that are to be read by themselves
+	refused map[string]int              // of a calendar: how often an item could not be read by itself
+	shown   FeedStatus
 }
 
 // wanted is what the watches over a feed want of it. It is never changed.
@@ -189,6 +190,9 @@ func (f *feed) completed(now time.Time) time.Time {
 	}
 	if f.kind == store.CalendarFeed {
 		f.mb.announcer().wake()
+		if r.again {
+			return now.Add(wakeSpacing)
+		}
 		return f.dueAt
 	}
 	if !r.open {
@@ -271,17 +275,26 @@ func (f *feed) failed(ctx context.Context, err error) time.Time {
 			wait = 0
 		}
 	case errors.Is(err, graph.ErrDeltaUnsupported) && !f.mb.noDelta && f.kind == store.MailFolder:
-		f.mb.noDelta, f.round, wait = true, nil, 0
+		f.mb.noDelta, wait = true, 0
+		f.drop()
 	case errors.Is(err, graph.ErrNotFound) && !errors.Is(err, graph.ErrMailboxUnavailable) && f.folderIsGone(ctx):
 		f.round.vanished()
 		wait = 0
 	default:
-		f.round = nil
+		f.drop()
 	}
 	f.show(f.round, err)
 	f.notBefore = now.Add(wait)
 	f.log.WithLevel(level).Err(err).Int("attempt", f.tries).Dur("wait", wait).Msg("delta round interrupted")
 	return f.notBefore
+}
+
+// drop ends a round that cannot go on. What was asked for is asked for again.
+func (f *feed) drop() {
+	if r := f.round.common(); r.asked != "" {
+		f.ask(r.asked, r.askedFull)
+	}
+	f.round = nil
 }
 
 // folderIsGone tells a vanished folder from a mailbox that answers 404 to everything, whose items are not deleted.

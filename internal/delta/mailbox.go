@@ -80,8 +80,8 @@ func (mb *mailbox) refresh(ctx context.Context) time.Time {
 		return now.Add(pausedLook)
 	}
 	err := mb.readAgain(ctx, now)
-	if err == nil {
-		err = mb.resolve(now)
+	if resolveErr := mb.resolve(now); err == nil {
+		err = resolveErr
 	}
 	if err == nil {
 		err = mb.forget(now)
@@ -116,28 +116,30 @@ func (mb *mailbox) wantsCalendars() bool {
 	return slices.ContainsFunc(mb.target.Watches, func(w Watch) bool { return len(w.Calendars) > 0 })
 }
 
-// readAgain reads and stores what there is of folders and calendars.
+// readAgain reads and stores what there is of folders and calendars. That one of them cannot be read keeps nobody from the
+// other.
 func (mb *mailbox) readAgain(ctx context.Context, now time.Time) error {
 	mb.mu.Lock()
 	rec := mb.rec
 	mb.mu.Unlock()
-	var err error
+	var mailErr, calendarErr error
 	if mb.wantsMail() {
-		if rec.Folders, err = mb.readFolders(ctx); err != nil {
-			return err
+		folders, err := mb.readFolders(ctx)
+		if mailErr = err; err == nil {
+			rec.Folders, rec.FoldersAt = folders, now
 		}
-		rec.FoldersAt = now
 	}
 	if mb.wantsCalendars() {
-		if rec.Calendars, rec.TimeZone, err = mb.readCalendars(ctx); err != nil {
-			return err
+		calendars, zone, err := mb.readCalendars(ctx)
+		if calendarErr = err; err == nil {
+			rec.Calendars, rec.TimeZone, rec.CalendarsAt = calendars, zone, now
 		}
-		rec.CalendarsAt = now
 	}
 	mb.mu.Lock()
 	mb.rec = rec
 	mb.mu.Unlock()
-	return mb.room.st.Update(func(tx *store.Tx) error { return tx.PutMailbox(&rec) })
+	err := mb.room.st.Update(func(tx *store.Tx) error { return tx.PutMailbox(&rec) })
+	return errors.Join(mailErr, calendarErr, err)
 }
 
 // refreshEvery is often where new folders or calendars become feeds by themselves, and rare elsewhere.
@@ -397,6 +399,9 @@ func (mb *mailbox) install(rec store.Feed, watches []resolved, now time.Time) (c
 		return true
 	}
 	f.configure(rec, watches)
+	if rec.Alarms != f.wanted.Load().alarms {
+		r.sched.wake(f.task, now) // lead times or zones are others now
+	}
 	return false
 }
 

@@ -45,7 +45,7 @@ func (f *feed) mailFolder() *event.Folder {
 }
 
 // planned are the reasons of enumerations that no doubt has caused.
-var planned = []string{"baseline", "more content", "start", "trueup", "window"}
+var planned = []string{"baseline", "more content", "start", "trueup", "window", "series"}
 
 // gapClosed makes the events that tell that everything was compared after a doubt, to be committed with the end of the
 // round. published is how many events the difference was.

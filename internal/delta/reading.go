@@ -26,15 +26,17 @@ type pass interface {
 
 // reading is what the passes over mail folders and calendars have in common.
 type reading struct {
-	f        *feed
-	rec      store.Feed // as it began
-	reason   string
-	full     bool // enumerates without a cursor
-	started  time.Time
-	*wanted                  // as it began
-	fresh    map[string]bool // watches that want what was there before
-	pending  *announcements
-	pageSize int
+	f         *feed
+	rec       store.Feed // as it began
+	reason    string
+	full      bool   // enumerates without a cursor
+	asked     string // why somebody asked for it; empty: nobody did
+	askedFull bool
+	started   time.Time
+	*wanted                   // as it began
+	fresh     map[string]bool // watches that want what was there before
+	pending   *announcements
+	pageSize  int
 
 	link       string
 	cursor     string
@@ -46,6 +48,7 @@ type reading struct {
 	folderGone bool
 	open       bool // something announced was not shown yet
 	done       bool
+	again      bool // an enumeration is to follow at once
 	missed     uint64
 }
 
@@ -66,6 +69,7 @@ func (f *feed) read(rec store.Feed, again string, inbox uint32, now time.Time) (
 	reason, full := f.asked, f.full
 	f.asked, f.full = "", false
 	f.mu.Unlock()
+	asked, askedFull := reason, full
 	w := f.wanted.Load()
 
 	trueUp := f.mb.room.opts.TrueUp
@@ -83,7 +87,7 @@ func (f *feed) read(rec store.Feed, again string, inbox uint32, now time.Time) (
 		reason, full = "trueup", true
 	}
 	r := reading{
-		f: f, rec: rec, reason: reason, full: full, started: now, wanted: w, fresh: rec.Starting,
+		f: f, rec: rec, reason: reason, full: full, asked: asked, askedFull: askedFull, started: now, wanted: w, fresh: rec.Starting,
 		pageSize: f.pageSize, links: map[[16]byte]struct{}{}, fetched: map[string]jsontext.Value{},
 	}
 	if !full {
