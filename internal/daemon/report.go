@@ -150,6 +150,7 @@ func (d *Daemon) reportBooks(r *status.Report) {
 	r.Quarantine = c["quarantine_entries"]
 	trouble := d.store.Trouble()
 	r.Storage = status.Storage{Path: d.store.Path(), Error: trouble.Reason, Since: trouble.Since}
+	r.Clock = d.now().clock.Trouble()
 	r.Renewals = status.Renewals{OK: c["renewals_ok"], Failed: c["renewals_failed"]}
 	r.Push = status.Push{Announced: c["push_announced"], Missed: c["push_missed"]}
 	r.Events = map[string]uint64{}

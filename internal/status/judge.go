@@ -186,6 +186,9 @@ func (j *judge) storage() {
 		j.bad("storage", "free space, or mend the disk; Graph is answered 503 and sends again, and nothing that was accepted is lost",
 			"%s cannot be written for %s: %s", s.Path, short(j.At.Sub(s.Since)), s.Error)
 	}
+	if j.Clock != "" {
+		j.bad("clock", "they are told as soon as that is mended, with how late it is", "meetings that start cannot be told: %s", j.Clock)
+	}
 }
 
 func (j *judge) books() {

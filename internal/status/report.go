@@ -28,6 +28,7 @@ type Report struct {
 	Feeds         []Feed            `json:"feeds"`
 	Mailboxes     []Mailbox         `json:"mailbox_problems,omitempty"`
 	Storage       Storage           `json:"storage"`
+	Clock         string            `json:"clock,omitempty"` // why meetings that start cannot be told
 	Notifications Notifications     `json:"notifications"`
 	Outbox        Outbox            `json:"outbox"`
 	NATS          NATS              `json:"nats"`

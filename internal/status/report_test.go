@@ -67,6 +67,7 @@ func TestJudge(t *testing.T) {
 		{"the disk is full", func(r *Report) {
 			r.Storage = Storage{Path: "/var/lib/triggerd/triggerd.db", Error: "no space left on device", Since: now.Add(-time.Minute)}
 		}, "/var/lib/triggerd/triggerd.db cannot be written for 1m 0s: no space left on device"},
+		{"starts cannot be told", func(r *Report) { r.Clock = "database is full" }, "meetings that start cannot be told: database is full"},
 		{"a canary is missed", func(r *Report) {
 			w := &r.Watches[0]
 			w.State, w.Silent, w.Reason = "stale", true, "its canary is silent: no event for 40m0s, and there should be one every 15m0s"
@@ -203,7 +204,7 @@ func TestOneLineIsOneLine(t *testing.T) {
 		r.Feeds[2].Push, r.Feeds[2].PushReason, r.Feeds[2].Reason = false, text, text
 		r.Watches[0].State, r.Watches[0].Silent, r.Watches[0].Reason = "stale", true, text
 		r.NATS = NATS{URL: text, Stream: text, Blocked: text, LastError: text}
-		r.Storage = Storage{Path: text, Error: text, Since: now}
+		r.Storage, r.Clock = Storage{Path: text, Error: text, Since: now}, text
 		r.Judge()
 		return r
 	}
