@@ -89,8 +89,8 @@ verify-reproducible: $(NFPM) ## build this commit twice, and fail when the two d
 release-check: $(GORELEASER) ## check the configuration of goreleaser
 	$(GORELEASER) check --quiet
 
-test-system: $(NFPM) ## install the package in a booted Debian container and try it there (needs root)
-	GO=$(GO) NFPM=$(NFPM) ./systemd/test
+test-system: ## make the packages, install them in a booted Debian container and try them there (needs root)
+	GO=$(GO) ./systemd/test
 
 $(NFPM):
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
