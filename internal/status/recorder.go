@@ -104,9 +104,14 @@ func (r *Recorder) observe(rep *Report) {
 			delete(there, p.Key)
 		}
 	}
-	if over := len(r.incidents) - keptIncidents; over > 0 {
-		r.incidents = slices.Delete(r.incidents, 0, over)
-	}
+	over := len(r.incidents) - keptIncidents
+	r.incidents = slices.DeleteFunc(r.incidents, func(in Incident) bool { // of those that are over; what lasts is bounded by what can be wrong
+		if over <= 0 || in.Until.IsZero() {
+			return false
+		}
+		over--
+		return true
+	})
 }
 
 // Fill puts what is remembered into a report: newest first, but for the rate, whose last minute is the one that runs.

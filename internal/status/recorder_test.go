@@ -120,6 +120,12 @@ func TestIncidentsBeginAndEnd(t *testing.T) {
 	if in := filled(&rec, now).Incidents; len(in) != keptIncidents || in[0].Key != fmt.Sprint(keptIncidents-1) || in[keptIncidents-1].Key != "0" {
 		t.Errorf("%d incidents are kept, from %s to %s", len(in), in[len(in)-1].Key, in[0].Key)
 	}
+	for i := range 2 * keptIncidents { // one of them lasts
+		look(100+i, disk, Problem{Key: fmt.Sprint(i)})
+	}
+	if in := filled(&rec, now).Incidents; len(in) != keptIncidents || in[keptIncidents-1].Key != "storage" || in[keptIncidents-1].From.Sub(now) != 100*time.Minute {
+		t.Errorf("%d incidents are kept, and of the one that lasts %+v", len(in), in[len(in)-1])
+	}
 }
 
 // The recorder looks by itself, also while nobody has the page open.
