@@ -293,6 +293,7 @@ func TestSignInsThatAreRefused(t *testing.T) {
 func TestMissingPermissionIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startDelegated(t, func(_ *sim, o *emulator.Options) { o.AdminConsentOnly = true })
+		s.wait(settle)
 		if _, err := s.signIn(sales, "accept"); err == nil || !strings.Contains(err.Error(), "90094") || !strings.Contains(err.Error(), "administrator") {
 			t.Errorf("without an administrator: %v", err)
 		}
