@@ -54,7 +54,8 @@ func (r *agendaRound) commit() error {
 		if err := out.write(tx, r.f.num); err != nil {
 			return err
 		}
-		for _, q := range r.parked {
+		for _, id := range slices.Sorted(maps.Keys(r.parked)) {
+			q := r.parked[id]
 			if err := tx.PutQuarantine(&q); err != nil {
 				return err
 			}
