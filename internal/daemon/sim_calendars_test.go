@@ -44,6 +44,7 @@ func TestCalendarsShareOneSubscription(t *testing.T) {
 		private := s.meet(sales, emulator.Meeting{Subject: "nobody's business", Calendar: "Private"})
 		s.wait(2 * time.Minute)
 		s.must(s.emu.UpdateMeeting(sales, private, emulator.MeetingPatch{Subject: ptr("still not")}))
+		s.wait(2 * time.Minute) // likewise
 		s.must(s.emu.DeleteMeeting(sales, team))
 		s.wait(2 * time.Minute)
 		s.must(s.emu.DeleteMeeting(sales, private))
