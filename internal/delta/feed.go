@@ -183,7 +183,12 @@ func (f *feed) completed(now time.Time) time.Time {
 		}
 	}
 	rec, _ := f.mb.room.st.Feed(f.num)
-	f.dueAt = now.Add(f.interval(rec, now))
+	// What a round says holds as of its beginning: one that was interrupted for long is soon followed by another.
+	every := f.interval(rec, now)
+	f.dueAt = r.started.Add(every)
+	if soonest := now.Add(every / 10); f.dueAt.Before(soonest) {
+		f.dueAt = soonest
+	}
 	if r.folderGone {
 		f.dueAt = now.Add(max(f.mb.room.opts.Poll, time.Minute))
 		f.mb.refreshSoon()
