@@ -249,7 +249,8 @@ func TestConflictThatStaysIsNoLoop(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		stop()
-		if n < 10 || n > 60 || f.count("list") > n+3 || f.count("delete") > n+1 {
+		if n < 10 || n > 100 || // the waits are random: 65 were seen, where a loop would make thousands
+			f.count("list") > n+3 || f.count("delete") > n+1 {
 			t.Errorf("in a day: %d creations, %d lists, %d deletions", n, f.count("list"), f.count("delete"))
 		}
 		h.push(1, false, "409 Conflict")
