@@ -249,7 +249,7 @@ func TestConflictThatStaysIsNoLoop(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		stop()
-		if n < 10 || n > 100 || // the waits are random: 65 were seen, where a loop would make thousands
+		if n < 10 || n > 80 || // waits of half an hour on average, at random: 52 with a deviation of 4, so that 60 was passed now and then
 			f.count("list") > n+3 || f.count("delete") > n+1 {
 			t.Errorf("in a day: %d creations, %d lists, %d deletions", n, f.count("list"), f.count("delete"))
 		}
